@@ -1,0 +1,1 @@
+//! The executor: dials out, serves sessions of process, filesystem and HTTP calls.

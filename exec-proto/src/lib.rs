@@ -1,0 +1,1 @@
+//! JSON-RPC envelope, method types and path URIs of the executor protocol.

@@ -1,0 +1,1 @@
+//! Client library for remote executors, and the execctl command line.

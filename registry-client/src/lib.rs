@@ -1,0 +1,1 @@
+//! Environment registry calls and the one outbound connector for HTTP and websockets.

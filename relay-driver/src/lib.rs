@@ -1,0 +1,1 @@
+//! Tokio shell of the relay protocol core.

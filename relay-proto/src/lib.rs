@@ -1,0 +1,1 @@
+//! Relay protocol core: frames, Noise handshake and records, ordering, streams. No I/O.

@@ -1,0 +1,1 @@
+//! Self-hosted environment registry and rendezvous in one process.

@@ -1,0 +1,1 @@
+//! Unpublished test support: scripted model, real processes, fixtures.

@@ -1,0 +1,1 @@
+//! Unpublished end-to-end and interop tests with the real binaries.
