@@ -1,1 +1,47 @@
 //! Relay protocol core: frames, Noise handshake and records, ordering, streams. No I/O.
+//!
+//! # Protocol in brief
+//!
+//! ```text
+//! harness                      rendezvous                     executor
+//!    | -- resume{0} -------------> | (claims the stream id) -----> |
+//!    | -- handshake{message 1} --> | ----------------------------> |  authorization text inside
+//!    | <------------------------- | <-- handshake{message 2} ---- |  only after approval
+//!    | <== data{seq 0..} =======> | <== data{seq 0..} =========> |  AES-256-GCM records
+//!    | -- reset / <- reset ------ | ---------------------------- |
+//! ```
+//!
+//! Each websocket binary message is one [`frame::Frame`]. A stream is one harness's conversation with
+//! the executor; an executor's websocket carries many. Inside a stream, each direction is a byte
+//! stream of length-prefixed messages, cut into numbered, encrypted records.
+//!
+//! # Invariants
+//!
+//! - Nothing here reads a clock, opens a socket, spawns a task or draws global randomness: time and
+//!   seeds are arguments.
+//! - A record is encrypted once; a sequence number never repeats and never wraps.
+//! - Whatever a peer sends, nothing here panics, and everything a peer can make grow has a cap in
+//!   [`limits`].
+//! - Without the `noise` feature no key and no cipher is linked. The rendezvous is built that way.
+//!
+//! # Map
+//!
+//! | module | content |
+//! |---|---|
+//! | [`limits`] | every number of the protocol |
+//! | [`ids`] | stream, environment and registration ids; sequence numbers |
+//! | [`keys`] | public keys |
+//! | [`frame`] | the frame codec, and a view of a frame for a router |
+//! | [`backoff`] | reconnect delays |
+
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), warn(clippy::indexing_slicing))]
+
+pub mod backoff;
+pub mod frame;
+pub mod ids;
+pub mod keys;
+pub mod limits;
+
+#[cfg(test)]
+mod testing;

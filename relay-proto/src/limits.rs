@@ -1,0 +1,136 @@
+//! Every limit of the relay protocol: value, unit, reason, source.
+//!
+//! "Wire" limits are shared with peers and must not be changed alone. "Local" limits protect this
+//! side; each says what happens when it is reached.
+
+use std::time::Duration;
+
+// Wire limits.
+
+/// Largest websocket message and websocket frame, in bytes. A larger one ends the websocket.
+///
+/// Wire; Codex 0.169 uses the same number at both ends.
+pub const WEBSOCKET_MESSAGE_BYTES: usize = 262_144;
+
+/// Largest Noise message, in bytes, hence the largest handshake payload. Wire; Noise specification.
+pub const HANDSHAKE_MESSAGE_BYTES: usize = 65_535;
+
+/// Largest plaintext of one record, in bytes. Wire; Noise would allow 65,519, the peers do not.
+pub const RECORD_PLAINTEXT_BYTES: usize = 61_440;
+
+/// Authentication tag of a record, in bytes. Wire; AES-GCM.
+pub const RECORD_TAG_BYTES: usize = 16;
+
+/// Largest ciphertext of one record, in bytes. Wire; plaintext plus tag.
+pub const RECORD_CIPHERTEXT_BYTES: usize = RECORD_PLAINTEXT_BYTES + RECORD_TAG_BYTES;
+
+/// Length prefix of a message, in bytes: unsigned, big endian. Wire.
+pub const MESSAGE_PREFIX_BYTES: usize = 4;
+
+/// Largest message, in bytes; the smallest is 1. Wire.
+pub const MESSAGE_BYTES: usize = 67_108_864;
+
+/// Largest authorization text in the first handshake message, in bytes of UTF-8. Wire.
+pub const AUTHORIZATION_BYTES: usize = 4_096;
+
+/// How far ahead of the expected sequence number a record may arrive. Wire; further is a stream error.
+pub const REORDER_DISTANCE: u32 = 64;
+
+/// Ciphertext that may wait for a missing record, in bytes per stream. Wire; more is a stream error.
+pub const REORDER_BYTES: usize = 1_048_576;
+
+/// Reason text of every reset this side sends. Peers do not act on it; it only must not be empty.
+pub const RESET_REASON: &str = "noise_relay_protocol_error";
+
+// Local limits.
+
+/// Longest id accepted, in bytes. Ids are UUIDs or short names; the cap bounds what a map key costs.
+pub const ID_BYTES: usize = 1_024;
+
+/// Streams that may be open on one executor websocket.
+///
+/// Same as Codex 0.169. When it is reached, the stream that has been silent the longest, and at
+/// least [`STREAM_EVICTION_IDLE`], is reset to make room; otherwise the new handshake is refused.
+pub const ACTIVE_STREAMS: usize = 128;
+
+/// How long a stream must have been silent before a new stream may take its place.
+///
+/// The reference never frees the place of an abandoned stream. A live harness whose idle stream is
+/// reset resumes its session within milliseconds, so eviction loses nothing.
+pub const STREAM_EVICTION_IDLE: Duration = Duration::from_secs(300);
+
+/// Handshakes that may wait for authorization on one websocket. More are refused. As Codex 0.169.
+pub const PENDING_HANDSHAKES: usize = 32;
+
+/// Time to authorize a handshake; then it is refused. As Codex 0.169.
+pub const AUTHORIZATION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time for the executor to answer a handshake; then opening fails. As Codex 0.169, which counts the
+/// first request after the handshake into the same time.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Failed handshakes for which cryptography is done without pause.
+///
+/// See [`HANDSHAKE_FAILURE_INTERVAL`].
+pub const HANDSHAKE_FAILURE_BURST: u32 = 256;
+
+/// One failed handshake is forgiven per this interval, once the burst is used up.
+///
+/// A failure costs about 0.1 ms of processor time, so garbage costs at most about a percent of one
+/// core for ever. Instead of the reference's 10 s pause for everybody after eight failures, a good
+/// peer is held up by at most this interval.
+pub const HANDSHAKE_FAILURE_INTERVAL: Duration = Duration::from_millis(8);
+
+/// How long a hole in the sequence may stay open before the stream is reset.
+///
+/// Codex 0.169 never sends a record twice, so a hole that outlasts any reordering never fills. A
+/// reset makes its harness resume in milliseconds instead of stalling for ever.
+pub const GAP_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Messages queued for sending on one stream. At the limit sending would block.
+pub const STREAM_SEND_MESSAGES: usize = 128;
+
+/// Bytes queued for sending on one stream. At the limit sending would block. A larger single message
+/// is accepted when the queue is empty.
+pub const STREAM_SEND_BYTES: usize = 4 * 1_048_576;
+
+/// Bytes queued for sending on all streams of a connection. At the limit sending would block.
+pub const CONNECTION_SEND_BYTES: usize = 128 * 1_048_576;
+
+/// Received messages that may wait for the application on one stream. More resets the stream.
+pub const STREAM_RECEIVE_MESSAGES: usize = 1_024;
+
+/// Received bytes that may wait for the application on one stream, in complete messages. More
+/// resets the stream. A larger single message is accepted when nothing else waits.
+pub const STREAM_RECEIVE_BYTES: usize = 16 * 1_048_576;
+
+/// Received bytes held on all streams of a connection: reordering, partial and waiting messages.
+/// When it is exceeded the stream that holds the most is reset.
+pub const CONNECTION_RECEIVE_BYTES: usize = 256 * 1_048_576;
+
+/// Control frames (handshake answers, resets) that may wait for the websocket. A reset beyond it is
+/// dropped and counted.
+pub const CONTROL_FRAMES: usize = 256;
+
+/// Time a closed stream may take to send what is queued before it is reset.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Time between two pings.
+///
+/// The reference pings every 30 s and waits 60 s, which is longer than its harness's 45 s recovery
+/// budget. These three values find a dead path in at most 35 s.
+pub const PING_INTERVAL: Duration = Duration::from_secs(15);
+
+/// Silence after a ping that ends the connection: no pong and no other message for this long.
+pub const PONG_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Time after a ping without its pong that ends the connection although messages arrive: the path
+/// out may be dead while the path in is alive. As Codex 0.169's only timeout.
+pub const PONG_HARD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Time for the websocket to take one batch of output; then the connection ends. As Codex 0.169.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Messages already received that are read before a timer is believed, in case a pong is among them.
+/// As Codex 0.169.
+pub const READ_BEFORE_TIMEOUT: usize = 32;
