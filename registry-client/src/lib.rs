@@ -14,3 +14,42 @@
 //! `client` feature, so that the registry itself can use it.
 
 pub mod wire;
+
+#[cfg(feature = "client")]
+mod api;
+#[cfg(feature = "client")]
+mod auth;
+#[cfg(feature = "client")]
+mod bundle;
+#[cfg(feature = "client")]
+mod connector;
+#[cfg(feature = "client")]
+mod error;
+#[cfg(feature = "client")]
+pub mod limits;
+#[cfg(feature = "client")]
+mod registry_url;
+#[cfg(feature = "client")]
+mod retry;
+#[cfg(feature = "client")]
+mod retry_after;
+
+#[cfg(feature = "client")]
+pub use api::{ErrorBodies, RegistryClient};
+#[cfg(feature = "client")]
+pub use auth::{Credential, CredentialError, CredentialSource, FileBearer, StaticBearer};
+#[cfg(feature = "client")]
+pub use bundle::{
+    Authorization, Bundle, Registration, RendezvousUrl, RendezvousUrlError, Validation,
+};
+#[cfg(feature = "client")]
+pub use connector::{
+    ConnectError, Connector, ConnectorConfig, ConnectorConfigError, ConnectorEnvironment,
+    TransportError, WebSocket, install_crypto_provider, new_request_id,
+};
+#[cfg(feature = "client")]
+pub use error::{BodyError, Failure, RegistryError};
+#[cfg(feature = "client")]
+pub use registry_url::{RegistryUrl, RegistryUrlError};
+#[cfg(feature = "client")]
+pub use retry::{ConnectRetry, connect_with_retry};

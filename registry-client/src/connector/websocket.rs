@@ -1,0 +1,155 @@
+//! The websocket upgrade, done as an HTTP/1.1 request by the HTTP library.
+//!
+//! ```text
+//! GET {path}?{signed query} HTTP/1.1       HTTP/1.1 101 Switching Protocols
+//! Connection: Upgrade                      Connection: Upgrade
+//! Upgrade: websocket                       Upgrade: websocket
+//! Sec-WebSocket-Version: 13                Sec-WebSocket-Accept: base64(sha1(key + GUID))
+//! Sec-WebSocket-Key: base64(16 bytes)
+//! ```
+//!
+//! That way the websocket takes the same proxies and trusts the same authorities as a registry
+//! call. No subprotocol and no extension is offered, and none is accepted. No `User-Agent` and no
+//! `Origin` is sent. The signed URL reaches no log: the HTTP library logs hosts only.
+
+use http::header::{
+    CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::{HeaderName, StatusCode};
+use reqwest::Upgraded;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+use super::Connector;
+use super::error::{ConnectError, TransportError};
+use crate::bundle::RendezvousUrl;
+use crate::limits;
+use crate::retry_after;
+use crate::wire::{REJECTION_REASON_HEADER, RejectionReason};
+
+/// An open websocket, as the client end of it.
+pub type WebSocket = WebSocketStream<Upgraded>;
+
+impl Connector {
+    /// Opens a websocket to `url`, with `headers` besides those of the upgrade.
+    ///
+    /// The whole attempt, from name resolution to the 101, has the configured websocket timeout.
+    /// Messages and frames above the relay's limit of 262,144 bytes end the connection when read.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::Rejected`] for any other status than 101, the rest of [`ConnectError`] for
+    /// everything else.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection.
+    pub async fn websocket(
+        &self,
+        url: &RendezvousUrl,
+        headers: HeaderMap,
+    ) -> Result<WebSocket, ConnectError> {
+        let limit = self.websocket_timeout;
+        match tokio::time::timeout(limit, self.upgrade(url, headers)).await {
+            Ok(result) => result,
+            Err(_) => Err(TransportError::Timeout {
+                host: url.host(),
+                limit,
+            }
+            .into()),
+        }
+    }
+
+    async fn upgrade(
+        &self,
+        url: &RendezvousUrl,
+        mut headers: HeaderMap,
+    ) -> Result<WebSocket, ConnectError> {
+        let broken = |error| TransportError::from_reqwest(url.host(), error);
+        let key = generate_key();
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        headers.insert(
+            SEC_WEBSOCKET_KEY,
+            HeaderValue::from_str(&key).map_err(|_| ConnectError::Protocol {
+                problem: "unusable key",
+            })?,
+        );
+        let request = self.upgrade.get(url.as_http()?).headers(headers);
+        let response = request.send().await.map_err(broken)?;
+
+        if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+            // Only a proxy answers with 407; to take it for the rendezvous's judgement of the URL
+            // would start a registration.
+            return Err(TransportError::ProxyCredentials { host: url.host() }.into());
+        }
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(rejection(response.status(), response.headers()));
+        }
+        check_upgrade(response.headers(), &key)?;
+        let stream = response.upgrade().await.map_err(broken)?;
+        Ok(WebSocketStream::from_raw_socket(stream, Role::Client, Some(config())).await)
+    }
+}
+
+/// Returns a fresh value for the [`REQUEST_ID_HEADER`](crate::wire::REQUEST_ID_HEADER) header.
+pub fn new_request_id() -> String {
+    format!("req_{}", uuid::Uuid::new_v4().simple())
+}
+
+fn rejection(status: StatusCode, headers: &HeaderMap) -> ConnectError {
+    let reason = headers
+        .get(HeaderName::from_static(REJECTION_REASON_HEADER))
+        .map(|value| {
+            value.to_str().map_or(RejectionReason::Unknown, |text| {
+                RejectionReason::parse(text.trim())
+            })
+        });
+    let retry_after = retry_after::from_headers(headers);
+    ConnectError::Rejected {
+        status: status.as_u16(),
+        reason,
+        retry_after,
+    }
+}
+
+fn check_upgrade(headers: &HeaderMap, key: &str) -> Result<(), ConnectError> {
+    let problem = if !has_token(headers, UPGRADE, "websocket") {
+        "upgrade header is not websocket"
+    } else if !has_token(headers, CONNECTION, "upgrade") {
+        "connection header is not upgrade"
+    } else if headers.get(SEC_WEBSOCKET_ACCEPT).map(HeaderValue::as_bytes)
+        != Some(derive_accept_key(key.as_bytes()).as_bytes())
+    {
+        "accept key does not belong to the request"
+    } else if headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        "subprotocol was not offered"
+    } else if headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+        "extension was not offered"
+    } else {
+        return Ok(());
+    };
+    Err(ConnectError::Protocol { problem })
+}
+
+fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|value| value.trim().eq_ignore_ascii_case(token))
+}
+
+fn config() -> WebSocketConfig {
+    let limit = Some(relay_proto::limits::WEBSOCKET_MESSAGE_BYTES);
+    WebSocketConfig::default()
+        .max_message_size(limit)
+        .max_frame_size(limit)
+        .write_buffer_size(limits::WEBSOCKET_WRITE_BUFFER_BYTES)
+        .max_write_buffer_size(limits::WEBSOCKET_MAX_WRITE_BUFFER_BYTES)
+}
