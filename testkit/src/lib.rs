@@ -1,1 +1,17 @@
-//! Unpublished test support: scripted model, real processes, fixtures.
+//! Unpublished test support: a scripted model, real processes with owned lifetimes, and faults.
+//!
+//! Responsible for everything an end-to-end test needs around the programs under test. It knows
+//! their command lines and their wire formats from the outside only, and asserts nothing by
+//! itself: the tests do.
+//!
+//! | module | one line |
+//! |---|---|
+//! | [`model`] | a Responses API server that follows a script and records what reached the model |
+//! | [`processes`] | the programs under test as child processes, killed when dropped |
+//! | [`workspace`] | the project directory that commands run in |
+//! | [`faults`] | a registry that lies, and raw websocket clients |
+
+pub mod faults;
+pub mod model;
+pub mod processes;
+pub mod workspace;

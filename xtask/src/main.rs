@@ -1,3 +1,64 @@
-//! Entry point.
+//! Project automation.
+//!
+//! | command | what |
+//! |---|---|
+//! | `up [-- COMMAND ARGS...]` | a whole system on loopback; runs the command through it, or stays up |
+//! | `test` | everything that has to hold before a change goes in |
+//! | `tidy` | the checks on the sources alone |
+//!
+//! Responsible for running other programs in the right order with the right environment. What a
+//! test asserts is in the tests; what a lint means is in the lint tables.
 
-fn main() {}
+#![expect(clippy::print_stderr, reason = "a command line tool talks to its user")]
+
+mod build;
+mod cache;
+mod commands;
+mod conformance;
+mod deny;
+mod packages;
+mod test;
+mod tidy;
+mod up;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    let command = args.next();
+    let rest: Vec<String> = args.collect();
+    match run(command.as_deref(), &rest) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Option<&str>, rest: &[String]) -> Result<ExitCode> {
+    match (command, rest) {
+        (Some("up"), []) => up::stay(),
+        (Some("up"), [separator, command @ ..]) if separator == "--" => {
+            if command.is_empty() {
+                bail!("a command must follow `--`");
+            }
+            up::run(command)
+        }
+        (Some("test"), []) => test::run(),
+        (Some("tidy"), []) => tidy::run(),
+        (Some("help" | "--help" | "-h"), []) => {
+            eprintln!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        _ => bail!("{USAGE}"),
+    }
+}
+
+const USAGE: &str = "usage:
+  cargo run -q -p xtask -- up                      start everything and stay up
+  cargo run -q -p xtask -- up -- COMMAND ARGS...   run one command through it
+  cargo run -q -p xtask -- test                    run all checks and tests
+  cargo run -q -p xtask -- tidy                    run the checks on the sources";

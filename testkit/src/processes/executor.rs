@@ -1,0 +1,72 @@
+//! Our executor.
+
+use anyhow::{Context as _, Result};
+
+use super::{Binary, Child, Cloud, DEADLINE, ENVIRONMENT, Launch};
+use crate::workspace::Workspace;
+
+/// Our executor, registered with a registry.
+#[derive(Debug)]
+pub struct Agent;
+
+impl Agent {
+    /// Starts it for the environment of `cloud` and waits until it is online.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started or does not come online.
+    pub async fn start(
+        cloud: &Cloud,
+        workspace: &Workspace,
+        env: &[(&str, &str)],
+    ) -> Result<Child> {
+        let seen = cloud.events_so_far();
+        let mut launch = Self::launch(cloud.url(), cloud.executor_token())?;
+        for (name, value) in env {
+            launch = launch.env(name, value);
+        }
+        let child = launch.current_dir(workspace.path()).spawn()?;
+        cloud.executor_online(seen).await.context("our executor")?;
+        Ok(child)
+    }
+
+    /// Prepares one that registers at `registry`, whatever is or is not there.
+    ///
+    /// # Errors
+    ///
+    /// When the program is missing.
+    pub fn launch(registry: &str, token: &str) -> Result<Launch> {
+        let launch = Launch::new(Binary::ExecServer)?;
+        let home = launch.home().to_owned();
+        Ok(launch
+            .env("CODEX_HOME", home)
+            .env("EXEC_SERVER_TOKEN", token)
+            .args(["--remote", registry, "--environment-id", ENVIRONMENT]))
+    }
+}
+
+/// Our executor as a listener.
+#[derive(Debug)]
+pub struct Listener;
+
+impl Listener {
+    /// Starts it and returns it with its `ws://` address.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started or does not listen.
+    pub async fn start(workspace: &Workspace, env: &[(&str, &str)]) -> Result<(Child, String)> {
+        let mut launch = Launch::new(Binary::ExecServer)?;
+        let home = launch.home().to_owned();
+        for (name, value) in env {
+            launch = launch.env(name, value);
+        }
+        let child = launch
+            .env("CODEX_HOME", home)
+            .current_dir(workspace.path())
+            .args(["--listen", "ws://127.0.0.1:0"])
+            .spawn()?;
+        let url = child.stdout().wait_for("ws://", DEADLINE).await?;
+        Ok((child, url))
+    }
+}

@@ -1,0 +1,7 @@
+//! End-to-end tests: real programs on loopback, watched from the outside.
+//!
+//! One binary for all of them, because linking takes longer than running. The programs come from
+//! `cargo run -p xtask -- test`; a missing one fails the tests that need it.
+
+mod interop;
+mod turn;

@@ -1,0 +1,160 @@
+//! Everything that has to hold before a change goes in.
+//!
+//! All steps run even after one has failed, as far as they can; the end says which failed and
+//! what could not be looked at. Any failure makes the whole run fail.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    build,
+    cache::{Cache, CargoTool},
+    commands::{cargo, succeed},
+    conformance, deny, packages, tidy,
+};
+
+/// Runs all steps.
+///
+/// # Errors
+///
+/// When the machine cannot be prepared.
+pub(crate) fn run() -> Result<ExitCode> {
+    packages::provide(packages::BUILD)?;
+    packages::provide(packages::TEST)?;
+    let cache = Cache::open()?;
+    let codex = cache.codex()?;
+    let nextest = cache.cargo_tool(CargoTool::Nextest)?;
+    let deny = cache.cargo_tool(CargoTool::Deny)?;
+
+    let mut report = Report::default();
+    report.step("format", || {
+        succeed(cargo()?.args(["fmt", "--all", "--", "--check"])).map(|()| None)
+    });
+    report.step("tidy", || match tidy::findings()?.as_slice() {
+        [] => Ok(None),
+        findings => bail!("{}", findings.join("\n")),
+    });
+    report.step("clippy", || {
+        let arguments = [
+            "clippy",
+            "--quiet",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ];
+        succeed(cargo()?.args(arguments)).map(|()| None)
+    });
+    report.step("rustdoc", || {
+        let mut doc = cargo()?;
+        doc.env("RUSTDOCFLAGS", "-D warnings");
+        succeed(doc.args(["doc", "--quiet", "--workspace", "--no-deps"])).map(|()| None)
+    });
+    report.step("dependencies", || {
+        deny::check(&deny).map(|advisories| Some(advisories.describe().to_owned()))
+    });
+    let mut programs = None;
+    report.step("build", || {
+        programs = Some(build::programs()?);
+        Ok(None)
+    });
+    report.step("doc tests", || {
+        succeed(cargo()?.args(["test", "--quiet", "--workspace", "--doc"])).map(|()| None)
+    });
+    match &programs {
+        Some(programs) => {
+            report.step("conformance", || {
+                conformance::play(&cache, programs).map(Some)
+            });
+            report.step("tests", || tests(&nextest, programs, &codex).map(Some));
+        }
+        None => report
+            .failed
+            .push("conformance and tests, which need the build"),
+    }
+    Ok(report.close())
+}
+
+/// Runs unit, end-to-end and interop tests; returns the runner's own summary.
+fn tests(nextest: &Path, programs: &Path, codex: &Path) -> Result<String> {
+    let mut command = Command::new(nextest);
+    command
+        .args([
+            "nextest",
+            "run",
+            "--workspace",
+            "--no-fail-fast",
+            "--color",
+            "never",
+        ])
+        .current_dir(crate::commands::root()?)
+        .env("E2E_BIN_DIR", programs)
+        .env("E2E_CODEX", codex)
+        .stdin(Stdio::null())
+        .stdout(std::io::stderr())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().context("failed to start the test runner")?;
+    let pipe = child.stderr.take().context("stderr is piped")?;
+    let mut summary = None;
+    for line in BufReader::new(pipe).lines() {
+        let line = line?;
+        eprintln!("{line}");
+        if line.trim_start().starts_with("Summary [") {
+            summary = line
+                .split_once("] ")
+                .map(|(_, counts)| counts.trim().to_owned());
+        }
+    }
+    let status = child.wait()?;
+    let summary = summary.context("the test runner gave no summary")?;
+    if !status.success() {
+        bail!("{summary}");
+    }
+    Ok(summary)
+}
+
+#[derive(Default)]
+struct Report {
+    notes: Vec<String>,
+    failed: Vec<&'static str>,
+}
+
+impl Report {
+    /// Runs one step, says how it ended, and keeps what it has to say for the end.
+    fn step(&mut self, name: &'static str, step: impl FnOnce() -> Result<Option<String>>) {
+        eprintln!("==> {name}");
+        let start = Instant::now();
+        match step() {
+            Ok(note) => {
+                eprintln!("==> {name}: ok, {} s", start.elapsed().as_secs());
+                self.notes.extend(note);
+            }
+            Err(error) => {
+                eprintln!(
+                    "==> {name}: FAILED, {} s: {error:#}",
+                    start.elapsed().as_secs()
+                );
+                self.failed.push(name);
+            }
+        }
+    }
+
+    fn close(self) -> ExitCode {
+        for note in &self.notes {
+            eprintln!("{note}");
+        }
+        if self.failed.is_empty() {
+            eprintln!("all steps passed");
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("failed steps: {}", self.failed.join(", "));
+        ExitCode::FAILURE
+    }
+}
