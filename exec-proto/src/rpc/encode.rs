@@ -1,0 +1,87 @@
+//! Messages to bytes. Members come in the order `id`, `method` or `result`, `params`.
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{RequestId, RpcError, Trace};
+
+/// A value that JSON cannot express, such as a map with keys that are not strings.
+#[derive(Debug, thiserror::Error)]
+#[error("message does not serialize")]
+pub struct EncodeError(#[from] serde_json::Error);
+
+/// Encodes the answer to a request.
+///
+/// # Errors
+///
+/// [`EncodeError`] if `result` does not serialize; the protocol's own types always do.
+pub fn encode_response<T: Serialize + ?Sized>(
+    id: &RequestId,
+    result: &T,
+) -> Result<Bytes, EncodeError> {
+    #[derive(Serialize)]
+    struct Response<'a, T: ?Sized> {
+        id: &'a RequestId,
+        result: &'a T,
+    }
+    to_bytes(&Response { id, result })
+}
+
+/// Encodes an error answer.
+pub fn encode_error(id: &RequestId, error: &RpcError) -> Bytes {
+    #[derive(Serialize)]
+    struct ErrorAnswer<'a> {
+        error: &'a RpcError,
+        id: &'a RequestId,
+    }
+    // A string, an integer and an id always serialize.
+    to_bytes(&ErrorAnswer { error, id }).unwrap_or_default()
+}
+
+/// Encodes a notification.
+///
+/// # Errors
+///
+/// [`EncodeError`] if `params` does not serialize; the protocol's own types always do.
+pub fn encode_notification<P: Serialize + ?Sized>(
+    method: &str,
+    params: &P,
+) -> Result<Bytes, EncodeError> {
+    #[derive(Serialize)]
+    struct Notification<'a, P: ?Sized> {
+        method: &'a str,
+        params: &'a P,
+    }
+    to_bytes(&Notification { method, params })
+}
+
+/// Encodes a request.
+///
+/// # Errors
+///
+/// [`EncodeError`] if `params` does not serialize; the protocol's own types always do.
+pub fn encode_request<P: Serialize + ?Sized>(
+    id: &RequestId,
+    method: &str,
+    params: &P,
+    trace: Option<&Trace>,
+) -> Result<Bytes, EncodeError> {
+    #[derive(Serialize)]
+    struct Request<'a, P: ?Sized> {
+        id: &'a RequestId,
+        method: &'a str,
+        params: &'a P,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        trace: Option<&'a Trace>,
+    }
+    to_bytes(&Request {
+        id,
+        method,
+        params,
+        trace,
+    })
+}
+
+fn to_bytes<T: Serialize>(message: &T) -> Result<Bytes, EncodeError> {
+    Ok(Bytes::from(serde_json::to_vec(message)?))
+}
