@@ -87,6 +87,8 @@ pub struct Capabilities {
     pub linux_root_write_preserves_devices: bool,
     /// Approved root-writable profiles keep their other restrictions.
     pub linux_approved_root_write_preserves_restrictions: bool,
+    /// `process/closeStdin` exists. An extension of this project.
+    pub process_stdin_close: bool,
 }
 
 /// Liveness.

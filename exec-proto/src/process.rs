@@ -24,6 +24,9 @@ pub const WRITE: &str = "process/write";
 pub const SIGNAL: &str = "process/signal";
 /// Request: kill.
 pub const TERMINATE: &str = "process/terminate";
+/// Request: end standard input. An extension of this project, announced by the capability
+/// [`process_stdin_close`](crate::environment::Capabilities::process_stdin_close).
+pub const CLOSE_STDIN: &str = "process/closeStdin";
 /// Notification: output.
 pub const OUTPUT: &str = "process/output";
 /// Notification: the main process has been reaped.
@@ -253,6 +256,18 @@ pub enum WriteStatus {
     StdinClosed,
     /// The process is being spawned.
     Starting,
+}
+
+/// Parameters of `process/closeStdin`, answered with an empty object.
+///
+/// Writes that were accepted before reach the process first; writes after it are answered with
+/// [`WriteStatus::StdinClosed`]. Closing what is closed, or the input of a process that has ended
+/// or is not known, does nothing. For a process with a terminal it is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CloseStdinParams {
+    /// The process.
+    pub process_id: String,
 }
 
 /// Parameters of `process/signal`.
