@@ -117,8 +117,13 @@ impl Seq {
     pub const ZERO: Self = Self(0);
 
     /// The number after this one, or `None` at the end of the space: the direction then ends.
+    ///
+    /// The largest number, 4,294,967,295, is never used; the reference ends its streams there.
     pub fn next(self) -> Option<Self> {
-        self.0.checked_add(1).map(Self)
+        self.0
+            .checked_add(1)
+            .filter(|&next| next < u32::MAX)
+            .map(Self)
     }
 
     /// How far `self` lies ahead of `base`; `None` if it lies behind.
@@ -176,6 +181,8 @@ mod tests {
     #[test]
     fn sequence_ends_instead_of_wrapping() {
         assert_eq!(Seq::ZERO.next(), Some(Seq(1)));
+        assert_eq!(Seq(u32::MAX - 2).next(), Some(Seq(u32::MAX - 1)));
+        assert_eq!(Seq(u32::MAX - 1).next(), None);
         assert_eq!(Seq(u32::MAX).next(), None);
         assert_eq!(Seq(3).ahead_of(Seq(5)), None);
         assert_eq!(Seq(5).ahead_of(Seq(3)), Some(2));

@@ -33,6 +33,9 @@
 //! | [`keys`] | public keys |
 //! | [`frame`] | the frame codec, and a view of a frame for a router |
 //! | [`backoff`] | reconnect delays |
+//! | `noise` | identity, handshake, records (feature `noise`) |
+//! | `segment`, `reorder`, `stream` | one stream's two directions (feature `noise`) |
+//! | `connection` | all streams of one websocket: `Connection` (feature `noise`) |
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), warn(clippy::indexing_slicing))]
@@ -42,6 +45,29 @@ pub mod frame;
 pub mod ids;
 pub mod keys;
 pub mod limits;
+
+#[cfg(feature = "noise")]
+pub mod connection;
+#[cfg(feature = "noise")]
+mod noise;
+#[cfg(feature = "noise")]
+mod reorder;
+#[cfg(feature = "noise")]
+mod segment;
+#[cfg(feature = "noise")]
+mod stream;
+
+#[cfg(feature = "noise")]
+pub use self::{
+    connection::{
+        CloseReason, Connection, ConnectionConfig, ConnectionError, ConnectionStats, Event,
+        HandshakeToken, KeepaliveConfig, OpenError, SendError, Transmit, Verdict,
+    },
+    noise::{HandshakeError, Identity, RecordError},
+    reorder::ReorderError,
+    segment::SegmentError,
+    stream::StreamError,
+};
 
 #[cfg(test)]
 mod testing;

@@ -98,7 +98,9 @@ pub const STREAM_SEND_BYTES: usize = 4 * 1_048_576;
 pub const CONNECTION_SEND_BYTES: usize = 128 * 1_048_576;
 
 /// Received messages that may wait for the application on one stream. More resets the stream.
-pub const STREAM_RECEIVE_MESSAGES: usize = 1_024;
+///
+/// One record can hold 12,288 messages of one byte.
+pub const STREAM_RECEIVE_MESSAGES: usize = 16_384;
 
 /// Received bytes that may wait for the application on one stream, in complete messages. More
 /// resets the stream. A larger single message is accepted when nothing else waits.
@@ -107,6 +109,10 @@ pub const STREAM_RECEIVE_BYTES: usize = 16 * 1_048_576;
 /// Received bytes held on all streams of a connection: reordering, partial and waiting messages.
 /// When it is exceeded the stream that holds the most is reset.
 pub const CONNECTION_RECEIVE_BYTES: usize = 256 * 1_048_576;
+
+/// Records shorter than this are copied out of the websocket's read buffer, which a few bytes would
+/// otherwise keep in memory uncounted.
+pub const RECORD_COPY_BYTES: usize = 4_096;
 
 /// Control frames (handshake answers, resets) that may wait for the websocket. A reset beyond it is
 /// dropped and counted.

@@ -21,12 +21,16 @@
 //! field 12 tracestate    optional string
 //! ```
 
+#[cfg(feature = "noise")]
+mod data;
 mod peek;
 mod wire;
 
 use bytes::Bytes;
 use prost::Message;
 
+#[cfg(feature = "noise")]
+pub(crate) use self::data::begin_data;
 pub use self::peek::{BodyKind, Peek, peek};
 use crate::ids::{IdError, Seq, StreamId};
 use crate::limits;

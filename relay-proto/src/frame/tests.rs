@@ -157,6 +157,27 @@ fn decoding_does_not_copy_the_payload() {
     assert!(range.contains(&payload.as_ptr()));
 }
 
+#[cfg(feature = "noise")]
+#[test]
+fn data_frames_written_in_place_have_the_same_bytes() {
+    for seq in [0, 1, 127, 128, 300, u32::MAX] {
+        for length in [1, 16, 100, 127, 128, 5_000, limits::RECORD_CIPHERTEXT_BYTES] {
+            let payload = Bytes::from(vec![7; length]);
+            let mut in_place = begin_data(&stream_id(), Seq(seq), length);
+            in_place.extend_from_slice(&payload);
+            assert_eq!(
+                in_place,
+                frame(Body::Data {
+                    seq: Seq(seq),
+                    payload
+                })
+                .encode()
+            );
+            assert_eq!(in_place.len(), in_place.capacity(), "one exact allocation");
+        }
+    }
+}
+
 fn any_body() -> impl Strategy<Value = Body> {
     let bytes = || proptest::collection::vec(any::<u8>(), 1..300).prop_map(Bytes::from);
     prop_oneof![

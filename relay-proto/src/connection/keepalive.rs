@@ -1,0 +1,119 @@
+//! Pings, and the decision that the path is dead.
+//!
+//! After a ping the path must show life within the timeout: the pong, or any other message, which
+//! proves that the path in still moves (a pong can be stuck behind a large backlog on a slow line).
+//! The pong itself must come within the hard timeout, because only it proves the path out.
+
+use std::time::{Duration, Instant};
+
+/// Intervals of the keepalive.
+#[derive(Clone, Copy, Debug)]
+pub struct KeepaliveConfig {
+    /// Time between two pings. Default [`limits::PING_INTERVAL`](crate::limits::PING_INTERVAL).
+    pub interval: Duration,
+    /// Silence after a ping that ends the connection.
+    /// Default [`limits::PONG_TIMEOUT`](crate::limits::PONG_TIMEOUT).
+    pub timeout: Duration,
+    /// Time without the pong that ends the connection even if messages arrive.
+    /// Default [`limits::PONG_HARD_TIMEOUT`](crate::limits::PONG_HARD_TIMEOUT).
+    pub hard_timeout: Duration,
+}
+
+impl Default for KeepaliveConfig {
+    fn default() -> Self {
+        Self {
+            interval: crate::limits::PING_INTERVAL,
+            timeout: crate::limits::PONG_TIMEOUT,
+            hard_timeout: crate::limits::PONG_HARD_TIMEOUT,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Keepalive {
+    config: KeepaliveConfig,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// The next ping is due then.
+    Idle { ping_at: Instant },
+    /// A ping waits for the websocket to take it. The write timeout watches over that.
+    Due,
+    /// A ping is out; at most one is.
+    Waiting { sent: Instant, heard: Instant },
+    /// This side does not read, so it cannot see a pong.
+    Suspended,
+}
+
+impl Keepalive {
+    pub(super) fn new(config: KeepaliveConfig, now: Instant) -> Self {
+        Self {
+            config,
+            state: State::Idle {
+                ping_at: now + config.interval,
+            },
+        }
+    }
+
+    pub(super) fn heard(&mut self, now: Instant) {
+        if let State::Waiting { heard, .. } = &mut self.state {
+            *heard = now;
+        }
+    }
+
+    pub(super) fn pong(&mut self, now: Instant) {
+        if let State::Waiting { sent, .. } = self.state {
+            let ping_at = (sent + self.config.interval).max(now);
+            self.state = State::Idle { ping_at };
+        }
+    }
+
+    pub(super) fn suspend(&mut self) {
+        self.state = State::Suspended;
+    }
+
+    pub(super) fn resume(&mut self) {
+        if matches!(self.state, State::Suspended) {
+            self.state = State::Due;
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.state {
+            State::Idle { ping_at } => Some(ping_at),
+            State::Due | State::Suspended => None,
+            State::Waiting { sent, heard } => {
+                Some((heard + self.config.timeout).min(sent + self.config.hard_timeout))
+            }
+        }
+    }
+
+    /// Whether the path is dead at `now`; otherwise a ping may have become due.
+    pub(super) fn is_dead(&mut self, now: Instant) -> bool {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return false;
+        }
+        match self.state {
+            State::Idle { .. } => {
+                self.state = State::Due;
+                false
+            }
+            State::Due | State::Suspended => false,
+            State::Waiting { .. } => true,
+        }
+    }
+
+    /// Whether a ping is to be sent now; it is then taken as sent.
+    pub(super) fn take_ping(&mut self, now: Instant) -> bool {
+        if !matches!(self.state, State::Due) {
+            return false;
+        }
+        self.state = State::Waiting {
+            sent: now,
+            heard: now,
+        };
+        true
+    }
+}
