@@ -1,0 +1,142 @@
+//! A child's environment: what is inherited, dropped, set and laid over, in this order.
+//!
+//! ```text
+//! 1 inherit      all | core names | nothing
+//! 2 default excludes   *KEY* *SECRET* *TOKEN*, unless switched off
+//! 3 exclude      globs
+//! 4 set          beats the excludes
+//! 5 includeOnly  globs, if any; removes entries of set, too
+//! 6 env          the request's overlay; beats everything above
+//! 7 restricted   names that no child may have, wherever they came from
+//! 8 metadata     CODEX_THREAD_ID, CODEX_TOOL_CALL_ID
+//! ```
+//!
+//! Without a policy the start is empty and 6 to 8 apply. Names are compared without case.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+
+use exec_proto::process::{EnvInherit, EnvPolicy, Metadata};
+
+use super::{ExecutorEnvironment, Variables};
+
+const CORE: [&str; 11] = [
+    "PATH", "SHELL", "TMPDIR", "TEMP", "TMP", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME",
+    "USER",
+];
+
+const DEFAULT_EXCLUDES: [&str; 3] = ["*KEY*", "*SECRET*", "*TOKEN*"];
+
+/// Never passed to a child, whatever the case.
+const RESTRICTED: [&str; 5] = [
+    "CODEX_EXEC_SERVER_NOISE_AUTH_TOKEN",
+    "NODE_REPL_AUTH_TOKEN",
+    "OPENAI_FEDERATION_RULE_ID",
+    "OPENAI_IDENTITY_TOKEN_FILE",
+    "OPENAI_WORKLOAD_IDENTITY_CONTEXT",
+];
+
+/// Never passed to a child, in exactly this case.
+const RESTRICTED_EXACT: &str = "CODEX_EXEC_SERVER_EXIT_ON_STDIN_CLOSE";
+
+pub(super) fn is_restricted(name: &OsStr) -> bool {
+    name == RESTRICTED_EXACT
+        || RESTRICTED
+            .iter()
+            .any(|other| name.eq_ignore_ascii_case(other))
+}
+
+impl ExecutorEnvironment {
+    /// The environment of a child.
+    pub(crate) fn child_variables(
+        &self,
+        policy: Option<&EnvPolicy>,
+        overlay: &BTreeMap<String, String>,
+        metadata: Option<&Metadata>,
+    ) -> Variables {
+        let mut child = policy.map_or_else(Variables::new, |policy| self.inherited(policy));
+        child.extend(
+            overlay
+                .iter()
+                .map(|(name, value)| (name.into(), value.into())),
+        );
+        child.retain(|name, _| !is_restricted(name));
+        if let Some(metadata) = metadata {
+            let thread = metadata.thread_id.map(|id| id.hyphenated().to_string());
+            let call = metadata.tool_call_id.clone();
+            for (name, value) in [("CODEX_THREAD_ID", thread), ("CODEX_TOOL_CALL_ID", call)] {
+                if let Some(value) = value.filter(|value| !value.contains('\0')) {
+                    child.insert(name.into(), value.into());
+                }
+            }
+        }
+        child
+    }
+
+    /// Steps 1 to 5.
+    fn inherited(&self, policy: &EnvPolicy) -> Variables {
+        let inherits = |name: &OsStr| match policy.inherit {
+            EnvInherit::All => true,
+            EnvInherit::Core => CORE.iter().any(|core| name.eq_ignore_ascii_case(core)),
+            EnvInherit::None => false,
+        };
+        let is_excluded = |name: &OsStr| {
+            (!policy.ignore_default_excludes && matches_any(&DEFAULT_EXCLUDES, name))
+                || matches_any(&policy.exclude, name)
+        };
+        let mut child: Variables = self
+            .variables()
+            .iter()
+            .filter(|(name, _)| inherits(name) && !is_excluded(name))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        child.extend(
+            policy
+                .set
+                .iter()
+                .map(|(name, value)| (OsString::from(name), OsString::from(value))),
+        );
+        if !policy.include_only.is_empty() {
+            child.retain(|name, _| matches_any(&policy.include_only, name));
+        }
+        child
+    }
+}
+
+fn matches_any<S: AsRef<str>>(globs: &[S], name: &OsStr) -> bool {
+    let name: Vec<char> = name.to_string_lossy().chars().collect();
+    globs.iter().any(|glob| glob_matches(glob.as_ref(), &name))
+}
+
+/// Whether `glob` matches the whole `name`. `*` and `?` are special, nothing else is.
+///
+/// Cost: at most the product of the lengths; a mismatch only ever goes back to the last `*`.
+fn glob_matches(glob: &str, name: &[char]) -> bool {
+    let glob: Vec<char> = glob.chars().collect();
+    let (mut g, mut n) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    while let Some(found) = name.get(n) {
+        match glob.get(g) {
+            Some('*') => {
+                retry = Some((g + 1, n));
+                g += 1;
+            }
+            Some(wanted) if *wanted == '?' || wanted.eq_ignore_ascii_case(found) => {
+                g += 1;
+                n += 1;
+            }
+            _ => match retry {
+                Some((after_star, taken)) => {
+                    retry = Some((after_star, taken + 1));
+                    g = after_star;
+                    n = taken + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    glob.iter().skip(g).all(|rest| *rest == '*') && (!glob.is_empty())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! The seam between transports and sessions: one JSON-RPC connection as two channels of messages.
+//!
+//! A websocket message, a line of standard input and a message of a relay stream all become the
+//! [`Bytes`] of one JSON message here, and outgoing messages are the same. Framing, keepalive and
+//! encryption belong to the transports; classification and answers belong to `session`.
+
+mod outbox;
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+pub use outbox::{Disconnected, Outbox};
+pub(crate) use outbox::{Lane, OutboxWriter};
+
+/// One JSON-RPC connection. Either side dropping its channel ends means disconnected.
+///
+/// Both channels should be short (a handful of messages): bounds in bytes are kept by the
+/// transport on the way in and by [`Outbox`] on the way out.
+#[derive(Debug)]
+pub struct Transport {
+    /// Whole messages from the peer.
+    pub incoming: mpsc::Receiver<Bytes>,
+    /// Whole messages to the peer.
+    pub outgoing: mpsc::Sender<Bytes>,
+    /// Who the peer is, for texts.
+    pub peer: PeerLabel,
+}
+
+/// Who is at the other end, for the answer to messages that do not parse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PeerLabel {
+    /// A websocket client.
+    WebSocket(SocketAddr),
+    /// Standard input and output.
+    Stdio,
+    /// A stream of the relay, by its id.
+    Relay(String),
+}
+
+impl PeerLabel {
+    /// The text before the detail of a parse error.
+    pub(crate) fn parse_error_prefix(&self) -> String {
+        match self {
+            Self::WebSocket(peer) => format!(
+                "failed to parse websocket JSON-RPC message from exec-server websocket {peer}"
+            ),
+            Self::Stdio => "failed to parse JSON-RPC message from exec-server stdio".to_owned(),
+            Self::Relay(stream) => {
+                format!("failed to parse JSON-RPC message from exec-server relay stream {stream}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for PeerLabel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WebSocket(peer) => write!(f, "websocket {peer}"),
+            Self::Stdio => f.write_str("stdio"),
+            Self::Relay(stream) => write!(f, "relay stream {stream}"),
+        }
+    }
+}
