@@ -1,0 +1,45 @@
+//! Local listeners: a websocket server and standard input and output.
+//!
+//! Responsible for turning a local peer into an [`rpc::Transport`](crate::rpc::Transport): HTTP
+//! answers, authentication, websocket framing, line framing, keepalive and the closing handshake.
+//! Not responsible for what the messages mean; whatever is behind [`Serve`] does.
+//!
+//! ```text
+//! TCP accept -> HTTP (answer.rs, auth.rs, jwt.rs) -> websocket pump (websocket.rs) -+-> Transport -> Serve
+//! stdin / stdout -> lines (stdio.rs) ----------------------------------------------+
+//! ```
+//!
+//! A listener gives whoever reaches it a shell, so an address that other machines can reach is
+//! only bound when authentication is configured.
+
+mod accept;
+mod address;
+mod answer;
+mod auth;
+mod budget;
+mod jwt;
+mod stdio;
+mod websocket;
+
+pub use accept::{ListenError, Listener, ListenerConfig};
+pub use address::{AddressError, ListenAddress};
+pub use auth::{AuthMode, AuthOptions, WebSocketAuth};
+pub(crate) use stdio::LineError;
+pub use stdio::serve_stdio;
+pub use websocket::Keepalive;
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::rpc::Transport;
+
+/// What is behind a listener: serves one JSON-RPC connection to its end.
+pub trait Serve: Send + Sync + 'static {
+    /// Serves `transport` until it is disconnected or `cancel`.
+    fn serve(
+        self: Arc<Self>,
+        transport: Transport,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + 'static;
+}
