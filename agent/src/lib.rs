@@ -13,10 +13,22 @@
 //! - [`rpc`] is the seam between transports and sessions.
 //! - `session` owns connections, sessions that outlive them, and the dispatch of methods.
 //! - `process` runs programs; nothing else in the crate spawns any.
+//! - [`listener`] takes connections of this machine: websocket and standard input and output.
+//! - [`http`] performs HTTP requests for clients.
+//! - [`cli`], [`config`] and [`credential`] say what to do; everything is checked before anything
+//!   is bound or dialed, and credentials are out of the environment before anything else runs.
+//! - [`events`] is the log.
 //! - [`environment`] is what the executor says about itself and what children inherit.
 //!
 //! Losing a connection ends no process. Only the session's time to live, `process/terminate` or
 //! shutdown does.
 
+pub mod cli;
+pub mod config;
+pub mod credential;
 pub mod environment;
+pub mod events;
+pub mod http;
+pub mod listener;
 pub mod rpc;
+pub mod shutdown;

@@ -1,7 +1,3 @@
-//! Entry point of `exec-cloud`.
+//! Entry point.
 
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    server::cli::main()
-}
+fn main() {}

@@ -79,7 +79,7 @@ pub enum TransportError {
         /// Host and port of the destination.
         host: String,
         /// What went wrong.
-        source: Box<dyn Error + Send + Sync>,
+        source: reqwest::Error,
     },
     /// The connection broke or made no sense after it had been opened.
     #[error("connection to {host} broke")]
@@ -87,7 +87,7 @@ pub enum TransportError {
         /// Host and port of the destination.
         host: String,
         /// What went wrong.
-        source: Box<dyn Error + Send + Sync>,
+        source: reqwest::Error,
     },
     /// The time was up.
     #[error("no answer from {host} within {limit:?}")]
@@ -164,15 +164,9 @@ impl TransportError {
             return Self::ProxyCredentials { host };
         }
         if source.is_connect() {
-            return Self::Connect {
-                host,
-                source: source.into(),
-            };
+            return Self::Connect { host, source };
         }
-        Self::Broken {
-            host,
-            source: source.into(),
-        }
+        Self::Broken { host, source }
     }
 }
 

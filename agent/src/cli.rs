@@ -1,0 +1,177 @@
+//! The command line. Says what can be typed; [`config`](crate::config) says what it means.
+
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use clap::{ArgAction, Parser};
+
+use crate::listener::AuthMode;
+
+/// Remote executor: serves processes, files and HTTP requests of this machine to a client.
+///
+/// With --remote it only dials out: it registers with an environment registry, connects to the
+/// rendezvous and serves end-to-end encrypted streams. Without, it listens on this machine.
+///
+/// Credentials of the registry come from --token-file, --registration-bearer-stdin, or the
+/// environment variables EXEC_SERVER_TOKEN and CODEX_API_KEY, never from a flag's value.
+///
+/// Exit codes: 0 done, 1 runtime failure, 2 command line, 64 configuration. In remote mode,
+/// trouble with the registry or the rendezvous never ends the process.
+#[derive(Debug, Clone, Default, Parser)]
+#[command(name = "exec-server", version)]
+pub struct Cli {
+    /// Registry base URL; turns on remote mode [env: EXEC_SERVER_REMOTE_URL]
+    #[arg(
+        long,
+        value_name = "URL",
+        visible_alias = "cloud-base-url",
+        conflicts_with = "listen"
+    )]
+    pub remote: Option<String>,
+
+    /// Same as remote mode with the URL taken from elsewhere
+    #[arg(long, conflicts_with = "listen")]
+    pub cloud: bool,
+
+    /// Environment to attach to [env: EXEC_SERVER_ENVIRONMENT_ID]
+    #[arg(long, value_name = "ID", visible_alias = "cloud-environment-id")]
+    pub environment_id: Option<String>,
+
+    /// Human name of this executor, for logs
+    #[arg(long, value_name = "NAME", visible_alias = "cloud-name")]
+    pub name: Option<String>,
+
+    /// Local listener: ws://IP:PORT (port 0 picks one) or stdio [default: ws://127.0.0.1:0]
+    #[arg(long, value_name = "URL")]
+    pub listen: Option<String>,
+
+    /// Requests worked on at once per connection
+    #[arg(long, value_name = "COUNT")]
+    pub concurrent_requests: Option<NonZeroUsize>,
+
+    /// File with the registry token; read again for each call, so it may be replaced
+    #[arg(
+        long,
+        value_name = "PATH",
+        conflicts_with = "registration_bearer_stdin"
+    )]
+    pub token_file: Option<PathBuf>,
+
+    /// Read the registry token from the first line of standard input
+    #[arg(long)]
+    pub registration_bearer_stdin: bool,
+
+    /// Additional CA certificates (PEM) for the registry and the rendezvous
+    #[arg(long, value_name = "PATH")]
+    pub ca_file: Option<PathBuf>,
+
+    /// Allow a plain http registry on another host; token and keys then travel unprotected
+    #[arg(long)]
+    pub allow_insecure_http: bool,
+
+    /// End in an orderly way when standard input closes; needs remote mode
+    /// [env: EXEC_SERVER_EXIT_ON_STDIN_CLOSE=true|false]
+    #[arg(long)]
+    pub exit_on_stdin_close: bool,
+
+    /// Let http/request headers use this environment variable although its name looks like a
+    /// credential; may be repeated
+    #[arg(long, value_name = "NAME", action = ArgAction::Append)]
+    pub http_header_env: Vec<String>,
+
+    /// Require authentication of websocket peers
+    #[arg(long, value_name = "MODE")]
+    pub ws_auth: Option<AuthMode>,
+
+    /// File with the capability token
+    #[arg(long, value_name = "PATH")]
+    pub ws_token_file: Option<PathBuf>,
+
+    /// SHA-256 of the capability token, 64 hexadecimal digits
+    #[arg(long, value_name = "HEX")]
+    pub ws_token_sha256: Option<String>,
+
+    /// File with the secret that signs bearer tokens (HS256, at least 32 bytes)
+    #[arg(long, value_name = "PATH")]
+    pub ws_shared_secret_file: Option<PathBuf>,
+
+    /// Required issuer of signed bearer tokens
+    #[arg(long, value_name = "TEXT")]
+    pub ws_issuer: Option<String>,
+
+    /// Required audience of signed bearer tokens
+    #[arg(long, value_name = "TEXT")]
+    pub ws_audience: Option<String>,
+
+    /// Tolerated clock difference for signed bearer tokens [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    pub ws_max_clock_skew_seconds: Option<u64>,
+
+    /// Configuration file (TOML); flags and environment variables win over it
+    #[arg(long, value_name = "PATH")]
+    pub config: Option<PathBuf>,
+
+    /// Check the configuration and exit
+    #[arg(long)]
+    pub check_config: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_cloud_spellings_mean_the_same() {
+        let plain = Cli::parse_from([
+            "exec-server",
+            "--remote",
+            "https://r",
+            "--environment-id",
+            "e",
+            "--name",
+            "n",
+        ]);
+        let cloud = Cli::parse_from([
+            "exec-server",
+            "--cloud",
+            "--cloud-base-url",
+            "https://r",
+            "--cloud-environment-id",
+            "e",
+            "--cloud-name",
+            "n",
+        ]);
+        assert_eq!(
+            (&plain.remote, &plain.environment_id, &plain.name),
+            (&cloud.remote, &cloud.environment_id, &cloud.name)
+        );
+        assert!(cloud.cloud && !plain.cloud);
+    }
+
+    #[test]
+    fn contradictions_are_refused_by_the_parser() {
+        for arguments in [
+            &["--remote", "https://r", "--listen", "stdio"][..],
+            &["--cloud", "--listen", "stdio"],
+            &["--token-file", "t", "--registration-bearer-stdin"],
+            &["--concurrent-requests", "0"],
+            &["--concurrent-requests", "-1"],
+            &["--ws-auth", "other"],
+            &["--unknown"],
+            &["positional"],
+        ] {
+            let line = std::iter::once("exec-server").chain(arguments.iter().copied());
+            assert_eq!(
+                Cli::try_parse_from(line).unwrap_err().exit_code(),
+                2,
+                "{arguments:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! What the executor was told to do, checked.
+//!
+//! Precedence: flag, environment, file, default. Everything is checked before anything is bound or
+//! dialed, and all problems are reported at once. Not responsible for reading credentials, beyond
+//! which source is to be used.
+
+mod file;
+
+use std::{fmt, num::NonZeroUsize, path::PathBuf};
+
+use registry_client::{RegistryUrl, RegistryUrlError};
+use relay_proto::ids::EnvironmentId;
+
+use file::FileConfig;
+
+use crate::{
+    cli::Cli,
+    listener::{AuthOptions, ListenAddress, WebSocketAuth},
+};
+
+/// Checked settings.
+#[derive(Debug)]
+pub struct Settings {
+    /// What to do.
+    pub mode: Mode,
+    /// Requests worked on at once per connection, if the default is not wanted.
+    pub concurrent_requests: Option<NonZeroUsize>,
+    /// Variables that `http/request` headers may use although they look like credentials.
+    pub http_header_env: Vec<String>,
+}
+
+/// What the executor does.
+#[derive(Debug)]
+pub enum Mode {
+    /// Dials out.
+    Remote(Box<RemoteSettings>),
+    /// Listens on this machine.
+    Listen {
+        /// Where.
+        address: ListenAddress,
+        /// How websocket peers prove who they are.
+        auth: Option<WebSocketAuth>,
+    },
+}
+
+/// Settings of remote mode.
+#[derive(Debug, Clone)]
+pub struct RemoteSettings {
+    /// Registry.
+    pub base_url: RegistryUrl,
+    /// Environment to attach to.
+    pub environment: EnvironmentId,
+    /// Human name.
+    pub name: Option<String>,
+    /// Where the registry token comes from.
+    pub credential: CredentialChoice,
+    /// Additional CA certificates.
+    pub ca_file: Option<PathBuf>,
+    /// Whether the end of standard input ends the process.
+    pub exit_on_stdin_close: bool,
+}
+
+/// Where the registry token comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialChoice {
+    /// A file, read again for each call.
+    TokenFile(PathBuf),
+    /// The first line of standard input.
+    Stdin,
+    /// `EXEC_SERVER_TOKEN` or `CODEX_API_KEY`.
+    Environment,
+}
+
+/// Everything that is wrong with the configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError(pub Vec<String>);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Settings {
+    /// Resolves the settings from the command line, the environment and the file it names.
+    ///
+    /// `environment` looks up a variable; a blank one counts as absent.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] with all problems found.
+    pub fn resolve(
+        cli: Cli,
+        environment: impl Fn(&str) -> Option<String>,
+        has_secret: bool,
+    ) -> Result<Self, ConfigError> {
+        let environment = |name: &str| environment(name).filter(|value| !value.trim().is_empty());
+        let mut problems = Vec::new();
+        let file = match &cli.config {
+            Some(path) => file::load(path, &mut problems),
+            None => FileConfig::default(),
+        };
+
+        let concurrent_requests = cli.concurrent_requests.or(file.concurrent_requests);
+        let http_header_env = match &file.http_header_env {
+            Some(names) if cli.http_header_env.is_empty() => names.clone(),
+            _ => cli.http_header_env.clone(),
+        };
+        let mode = if is_remote(&cli, &environment, &file) {
+            remote(cli, environment, file, has_secret, &mut problems)
+                .map(|remote| Mode::Remote(Box::new(remote)))
+        } else {
+            listen(cli, environment, file, &mut problems)
+        };
+        match mode {
+            Some(mode) if problems.is_empty() => Ok(Self {
+                mode,
+                concurrent_requests,
+                http_header_env,
+            }),
+            _ => Err(ConfigError(problems)),
+        }
+    }
+}
+
+/// The most specific source that names a mode decides.
+fn is_remote(cli: &Cli, environment: &dyn Fn(&str) -> Option<String>, file: &FileConfig) -> bool {
+    if cli.remote.is_some() || cli.cloud {
+        return true;
+    }
+    if cli.listen.is_some() {
+        return false;
+    }
+    environment(REMOTE_URL).is_some() || (file.remote.is_some() && file.listen.is_none())
+}
+
+fn remote(
+    cli: Cli,
+    environment: impl Fn(&str) -> Option<String>,
+    file: FileConfig,
+    has_secret: bool,
+    problems: &mut Vec<String>,
+) -> Option<RemoteSettings> {
+    let allow_insecure_http = cli.allow_insecure_http || file.allow_insecure_http.unwrap_or(false);
+    let base_url = match cli
+        .remote
+        .or_else(|| environment(REMOTE_URL))
+        .or(file.remote)
+    {
+        None => {
+            problems.push(format!(
+                "the registry URL is missing; give --remote URL or set {REMOTE_URL}"
+            ));
+            None
+        }
+        Some(url) => base_url(&url, allow_insecure_http)
+            .map_err(|problem| problems.push(problem))
+            .ok(),
+    };
+    let id = match cli
+        .environment_id
+        .or_else(|| environment(ENVIRONMENT_ID))
+        .or(file.environment_id)
+    {
+        None => {
+            problems.push(format!(
+                "the environment id is missing; give --environment-id ID or set {ENVIRONMENT_ID}"
+            ));
+            None
+        }
+        Some(id) => EnvironmentId::new(id)
+            .map_err(|error| problems.push(format!("--environment-id cannot be used: {error}")))
+            .ok(),
+    };
+    let exit_on_stdin_close = cli.exit_on_stdin_close
+        || match environment(EXIT_ON_STDIN_CLOSE).as_deref().map(str::trim) {
+            None => file.exit_on_stdin_close.unwrap_or(false),
+            Some("true") => true,
+            Some("false") => false,
+            Some(_) => {
+                problems.push(format!("{EXIT_ON_STDIN_CLOSE} must be `true` or `false`"));
+                false
+            }
+        };
+    let credential = if cli.registration_bearer_stdin {
+        Some(CredentialChoice::Stdin)
+    } else if let Some(path) = cli.token_file {
+        Some(CredentialChoice::TokenFile(path))
+    } else if has_secret {
+        Some(CredentialChoice::Environment)
+    } else if let Some(path) = file.token_file {
+        Some(CredentialChoice::TokenFile(path))
+    } else {
+        problems.push(
+            "no registry credential; give --token-file PATH or --registration-bearer-stdin, \
+             or set EXEC_SERVER_TOKEN or CODEX_API_KEY"
+                .to_owned(),
+        );
+        None
+    };
+    let auth = AuthOptions {
+        mode: cli.ws_auth,
+        token_file: cli.ws_token_file,
+        token_sha256: cli.ws_token_sha256,
+        shared_secret_file: cli.ws_shared_secret_file,
+        issuer: cli.ws_issuer,
+        audience: cli.ws_audience,
+        max_clock_skew_secs: cli.ws_max_clock_skew_seconds,
+    };
+    if !auth.is_empty() {
+        problems
+            .push("websocket auth flags require a listener; remove them or --remote".to_owned());
+    }
+    Some(RemoteSettings {
+        base_url: base_url?,
+        environment: id?,
+        name: cli
+            .name
+            .or(file.name)
+            .filter(|name| !name.trim().is_empty()),
+        credential: credential?,
+        ca_file: cli.ca_file.or(file.ca_file),
+        exit_on_stdin_close,
+    })
+}
+
+/// Checks where the credential would go: `https` anywhere, plain `http` to a loopback host only,
+/// because the token and the executor's key would otherwise travel unprotected.
+fn base_url(text: &str, allow_insecure_http: bool) -> Result<RegistryUrl, String> {
+    let checked = RegistryUrl::parse(text).and_then(|url| {
+        if !allow_insecure_http {
+            url.require_protection()?;
+        }
+        Ok(url)
+    });
+    checked.map_err(|error| match error {
+        RegistryUrlError::Unprotected => {
+            format!("{error}; use https, or --allow-insecure-http on a network you trust")
+        }
+        error => format!("{error}; expected https://HOST[:PORT][/PATH]"),
+    })
+}
+
+fn listen(
+    cli: Cli,
+    environment: impl Fn(&str) -> Option<String>,
+    file: FileConfig,
+    problems: &mut Vec<String>,
+) -> Option<Mode> {
+    for (given, flag) in [
+        (cli.environment_id.is_some(), "--environment-id"),
+        (cli.name.is_some(), "--name"),
+        (cli.registration_bearer_stdin, "--registration-bearer-stdin"),
+        (cli.token_file.is_some(), "--token-file"),
+        (cli.ca_file.is_some(), "--ca-file"),
+        (cli.allow_insecure_http, "--allow-insecure-http"),
+        (cli.exit_on_stdin_close, "--exit-on-stdin-close"),
+        (
+            environment(EXIT_ON_STDIN_CLOSE).is_some_and(|value| value.trim() != "false"),
+            EXIT_ON_STDIN_CLOSE,
+        ),
+    ] {
+        if given {
+            problems.push(format!("{flag} requires --remote"));
+        }
+    }
+    let address = match cli.listen.or(file.listen) {
+        None => Some(ListenAddress::default()),
+        Some(text) => text
+            .parse::<ListenAddress>()
+            .map_err(|error| problems.push(error.to_string()))
+            .ok(),
+    };
+    let options = AuthOptions {
+        mode: cli.ws_auth.or(file.ws_auth),
+        token_file: cli.ws_token_file.or(file.ws_token_file),
+        token_sha256: cli.ws_token_sha256.or(file.ws_token_sha256),
+        shared_secret_file: cli.ws_shared_secret_file.or(file.ws_shared_secret_file),
+        issuer: cli.ws_issuer.or(file.ws_issuer),
+        audience: cli.ws_audience.or(file.ws_audience),
+        max_clock_skew_secs: cli
+            .ws_max_clock_skew_seconds
+            .or(file.ws_max_clock_skew_seconds),
+    };
+    let address = address?;
+    if address == ListenAddress::Stdio && !options.is_empty() {
+        problems.push("WebSocket auth requires a WebSocket listener, not stdio".to_owned());
+        return None;
+    }
+    let auth = match options.resolve() {
+        Ok(auth) => auth,
+        Err(found) => {
+            problems.extend(found);
+            return None;
+        }
+    };
+    if auth.is_none()
+        && let ListenAddress::WebSocket(socket) = address
+        && address.is_exposed()
+    {
+        problems.push(crate::listener::ListenError::Exposed(socket).to_string());
+    }
+    Some(Mode::Listen { address, auth })
+}
+
+const REMOTE_URL: &str = "EXEC_SERVER_REMOTE_URL";
+const ENVIRONMENT_ID: &str = "EXEC_SERVER_ENVIRONMENT_ID";
+const EXIT_ON_STDIN_CLOSE: &str = "EXEC_SERVER_EXIT_ON_STDIN_CLOSE";
+
+#[cfg(test)]
+#[path = "config/tests.rs"]
+mod tests;

@@ -1,0 +1,221 @@
+use std::io::Write as _;
+
+use clap::Parser as _;
+
+use super::*;
+
+fn cli(arguments: &[&str]) -> Cli {
+    Cli::parse_from(std::iter::once("exec-server").chain(arguments.iter().copied()))
+}
+
+fn resolve(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+    let lookup = |name: &str| {
+        variables
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| (*value).to_owned())
+    };
+    let has_secret = lookup("EXEC_SERVER_TOKEN").is_some();
+    Settings::resolve(cli(arguments), lookup, has_secret)
+}
+
+fn remote_of(settings: Settings) -> RemoteSettings {
+    match settings.mode {
+        Mode::Remote(remote) => *remote,
+        Mode::Listen { .. } => panic!("not in remote mode"),
+    }
+}
+
+fn problems(arguments: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
+    resolve(arguments, variables).unwrap_err().0
+}
+
+const TOKEN: (&str, &str) = ("EXEC_SERVER_TOKEN", "t");
+
+#[test]
+fn without_anything_it_listens_on_loopback() {
+    let settings = resolve(&[], &[]).unwrap();
+    assert!(matches!(
+        settings.mode,
+        Mode::Listen { address: ListenAddress::WebSocket(address), auth: None }
+            if address.to_string() == "127.0.0.1:0"
+    ));
+}
+
+#[test]
+fn flags_win_over_the_environment_and_the_environment_over_the_file() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(
+        file,
+        "remote = 'https://file'\nenvironment_id = 'file'\ntoken_file = 'token'"
+    )
+    .unwrap();
+    let path = file.path().to_str().unwrap();
+
+    let from_file = remote_of(resolve(&["--config", path], &[]).unwrap());
+    assert_eq!(from_file.base_url.to_string(), "https://file");
+    assert_eq!(from_file.environment.as_str(), "file");
+    assert_eq!(
+        from_file.credential,
+        CredentialChoice::TokenFile(file.path().parent().unwrap().join("token"))
+    );
+
+    let variables = [
+        (REMOTE_URL, "https://env"),
+        (ENVIRONMENT_ID, " env "),
+        TOKEN,
+    ];
+    let from_env = remote_of(resolve(&["--config", path], &variables).unwrap());
+    assert_eq!(from_env.base_url.to_string(), "https://env");
+    assert_eq!(from_env.environment.as_str(), "env");
+    assert_eq!(from_env.credential, CredentialChoice::Environment);
+
+    let flags = [
+        "--config",
+        path,
+        "--remote",
+        "https://flag",
+        "--environment-id",
+        "flag",
+        "--token-file",
+        "f",
+    ];
+    let from_flags = remote_of(resolve(&flags, &variables).unwrap());
+    assert_eq!(from_flags.base_url.to_string(), "https://flag");
+    assert_eq!(from_flags.environment.as_str(), "flag");
+    assert_eq!(
+        from_flags.credential,
+        CredentialChoice::TokenFile("f".into())
+    );
+}
+
+#[test]
+fn a_listen_flag_wins_over_a_remote_url_in_the_environment() {
+    let settings = resolve(&["--listen", "stdio"], &[(REMOTE_URL, "https://env")]).unwrap();
+    assert!(matches!(
+        settings.mode,
+        Mode::Listen {
+            address: ListenAddress::Stdio,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn blank_variables_count_as_absent() {
+    let settings = resolve(&[], &[(REMOTE_URL, " ")]).unwrap();
+    assert!(matches!(settings.mode, Mode::Listen { .. }));
+}
+
+#[test]
+fn all_problems_are_reported_at_once() {
+    assert_eq!(
+        problems(
+            &["--cloud", "--ws-issuer", "x"],
+            &[(EXIT_ON_STDIN_CLOSE, "1")]
+        ),
+        [
+            "the registry URL is missing; give --remote URL or set EXEC_SERVER_REMOTE_URL",
+            "the environment id is missing; give --environment-id ID or set EXEC_SERVER_ENVIRONMENT_ID",
+            "EXEC_SERVER_EXIT_ON_STDIN_CLOSE must be `true` or `false`",
+            "no registry credential; give --token-file PATH or --registration-bearer-stdin, \
+             or set EXEC_SERVER_TOKEN or CODEX_API_KEY",
+            "websocket auth flags require a listener; remove them or --remote",
+        ]
+    );
+}
+
+#[test]
+fn single_problems_say_what_to_do() {
+    for (arguments, variables, expected) in [
+        (
+            &[
+                "--remote",
+                "http://registry.example",
+                "--environment-id",
+                "e",
+            ][..],
+            &[TOKEN][..],
+            "remote transport requires https for non-loopback endpoints; \
+             use https, or --allow-insecure-http on a network you trust",
+        ),
+        (
+            &["--remote", "registry.example", "--environment-id", "e"],
+            &[TOKEN],
+            "environment registry base url is not a url; expected https://HOST[:PORT][/PATH]",
+        ),
+        (
+            &["--remote", "https://r", "--environment-id", "  "],
+            &[TOKEN],
+            "--environment-id cannot be used: environment id is blank",
+        ),
+        (
+            &["--exit-on-stdin-close"],
+            &[],
+            "--exit-on-stdin-close requires --remote",
+        ),
+        (
+            &[],
+            &[(EXIT_ON_STDIN_CLOSE, "true")],
+            "EXEC_SERVER_EXIT_ON_STDIN_CLOSE requires --remote",
+        ),
+        (
+            &["--token-file", "f"],
+            &[],
+            "--token-file requires --remote",
+        ),
+        (
+            &["--listen", "ws://0.0.0.0:7000"],
+            &[],
+            "refusing to listen on 0.0.0.0:7000 without authentication, because other machines can \
+             reach it; add `--ws-auth`, or listen on 127.0.0.1",
+        ),
+        (
+            &["--listen", "ws://host:1"],
+            &[],
+            "invalid websocket --listen URL `ws://host:1`; expected `ws://IP:PORT`",
+        ),
+        (
+            &["--listen", "stdio", "--ws-auth", "capability-token"],
+            &[],
+            "WebSocket auth requires a WebSocket listener, not stdio",
+        ),
+        (
+            &["--config", "/nonexistent/file"],
+            &[],
+            "configuration file cannot be read: entity not found",
+        ),
+    ] {
+        assert_eq!(problems(arguments, variables), [expected], "{arguments:?}");
+    }
+}
+
+#[test]
+fn plain_http_elsewhere_needs_the_explicit_flag() {
+    let arguments = [
+        "--remote",
+        "http://registry.internal",
+        "--environment-id",
+        "e",
+        "--allow-insecure-http",
+    ];
+    assert!(resolve(&arguments, &[TOKEN]).is_ok());
+}
+
+#[test]
+fn a_non_loopback_address_is_fine_with_authentication() {
+    let digest = "0".repeat(64);
+    let settings = resolve(
+        &[
+            "--listen",
+            "ws://0.0.0.0:7000",
+            "--ws-auth",
+            "capability-token",
+            "--ws-token-sha256",
+            &digest,
+        ],
+        &[],
+    )
+    .unwrap();
+    assert!(matches!(settings.mode, Mode::Listen { auth: Some(_), .. }));
+}

@@ -1,0 +1,208 @@
+//! Takes credentials out of the process's environment before anything else runs.
+//!
+//! Commands run as the same user as the executor. A credential in its environment could be read by
+//! every one of them, through `/proc/<parent>/environ`, even when they do not inherit it: the kernel
+//! shows the memory that the process was started with, and clearing variables later does not
+//! change it. So the process puts the credential into a sealed memory file and starts itself again,
+//! with the same id, the same arguments and an environment without it:
+//!
+//! ```text
+//! exec-server (EXEC_SERVER_TOKEN=...)  --memfd, exec-->  exec-server (EXEC_SERVER_SECRET_FD=3)
+//!                                                        reads and closes descriptor 3
+//! ```
+//!
+//! It also makes the process undumpable, so that processes of the same user can neither attach to
+//! it nor read its memory, environment or descriptors. Processes with `CAP_SYS_PTRACE` still can.
+
+use std::{
+    ffi::OsString,
+    fs::File,
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        unix::{ffi::OsStringExt as _, process::CommandExt as _},
+    },
+    path::PathBuf,
+    process::Command,
+};
+
+use rustix::{
+    fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create},
+    process::{DumpableBehavior, set_dumpable_behavior},
+};
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+/// Why the environment could not be cleaned. The process must not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ShieldError {
+    /// The credential could not be moved.
+    #[error("failed to move the credential out of the environment; use --token-file instead")]
+    Move(#[source] io::Error),
+    /// The descriptor that was handed over is not what it should be.
+    #[error("{SECRET_FD} does not name a credential; do not set it by hand")]
+    Descriptor,
+    /// The credential is not text.
+    #[error("the credential in the environment is not valid UTF-8")]
+    NotUtf8,
+}
+
+/// Makes the process undumpable and takes the credential of the environment, if there is one.
+///
+/// Must run first in `main`: before threads, and before anything reads the environment. When a
+/// credential variable is set, this does not return but starts the program again.
+///
+/// # Errors
+///
+/// [`ShieldError`]; the credential is then still in the environment.
+pub fn shield() -> Result<Option<SecretString>, ShieldError> {
+    // Best effort: old kernels and strict filters may refuse, and the environment is clean anyway.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    if SECRET_VARIABLES
+        .iter()
+        .any(|name| std::env::var_os(name).is_some())
+    {
+        return Err(ShieldError::Move(restart()));
+    }
+    match std::env::var_os(SECRET_FD) {
+        None => Ok(None),
+        Some(number) => receive(number).map(Some),
+    }
+}
+
+/// Starts the program again without the variables. Returns only if that fails.
+fn restart() -> io::Error {
+    let secret = TOKEN_VARIABLES
+        .iter()
+        .filter_map(std::env::var_os)
+        .map(|value| Zeroizing::new(value.into_vec()))
+        .find(|value| !value.trim_ascii().is_empty());
+    let handed_over = match secret.map(|secret| memory_file(&secret)).transpose() {
+        Ok(handed_over) => handed_over,
+        Err(error) => return error,
+    };
+    let mut error = io::Error::from(io::ErrorKind::NotFound);
+    // The real path keeps the process's name; the link also works when the file was replaced.
+    for program in [
+        std::env::current_exe().ok(),
+        Some(PathBuf::from("/proc/self/exe")),
+    ] {
+        let Some(program) = program else { continue };
+        let mut command = Command::new(program);
+        let mut arguments = std::env::args_os();
+        if let Some(name) = arguments.next() {
+            command.arg0(name);
+        }
+        command.args(arguments);
+        for name in SECRET_VARIABLES.into_iter().chain([SECRET_FD]) {
+            command.env_remove(name);
+        }
+        if let Some(descriptor) = &handed_over {
+            command.env(SECRET_FD, descriptor.as_raw_fd().to_string());
+        }
+        error = command.exec();
+    }
+    error
+}
+
+/// A sealed memory file that survives `exec`.
+fn memory_file(content: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create(MEMORY_FILE_NAME, MemfdFlags::ALLOW_SEALING)?);
+    file.write_all(content)?;
+    fcntl_add_seals(
+        &file,
+        SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE,
+    )?;
+    Ok(file.into())
+}
+
+/// Reads the credential that the first incarnation left, and closes it.
+///
+/// JUSTIFICATION for the unsafe block: an inherited descriptor is only known by its number.
+#[expect(
+    unsafe_code,
+    reason = "an inherited descriptor is only known by its number"
+)]
+fn receive(number: OsString) -> Result<SecretString, ShieldError> {
+    let number: RawFd = number
+        .to_str()
+        .and_then(|text| text.parse().ok())
+        .filter(|number| *number > 2)
+        .ok_or(ShieldError::Descriptor)?;
+    let target = std::fs::read_link(format!("/proc/self/fd/{number}"))
+        .map_err(|_| ShieldError::Descriptor)?;
+    if !target
+        .to_string_lossy()
+        .starts_with(&format!("/memfd:{MEMORY_FILE_NAME}"))
+    {
+        return Err(ShieldError::Descriptor);
+    }
+    // SAFETY: the descriptor is open, as the link just read shows, and it is the memory file that
+    // `restart` made, as its name shows. Nothing else owns it: this is the first thing that `main`
+    // does, so no other code of this process has opened or adopted descriptors yet.
+    let file = unsafe { File::from_raw_fd(number) };
+    read_token(&file)
+}
+
+fn read_token(mut file: &File) -> Result<SecretString, ShieldError> {
+    use std::io::Seek as _;
+
+    let mut content = Zeroizing::new(Vec::with_capacity(MAX_TOKEN_BYTES));
+    file.rewind().map_err(|_| ShieldError::Descriptor)?;
+    file.take(READ_LIMIT)
+        .read_to_end(&mut content)
+        .map_err(|_| ShieldError::Descriptor)?;
+    let text = str::from_utf8(&content).map_err(|_| ShieldError::NotUtf8)?;
+    Ok(SecretString::from(text.trim()))
+}
+
+/// Variables that give the executor's own token, in order of precedence.
+const TOKEN_VARIABLES: [&str; 2] = ["EXEC_SERVER_TOKEN", "CODEX_API_KEY"];
+
+/// Variables that must not stay: the above, and credentials that the reference reads.
+const SECRET_VARIABLES: [&str; 4] = [
+    "EXEC_SERVER_TOKEN",
+    "CODEX_API_KEY",
+    "CODEX_ACCESS_TOKEN",
+    "CODEX_EXEC_SERVER_NOISE_AUTH_TOKEN",
+];
+
+/// Names the descriptor of the memory file; holds nothing secret itself.
+const SECRET_FD: &str = "EXEC_SERVER_SECRET_FD";
+const MEMORY_FILE_NAME: &str = "exec-server-secret";
+const MAX_TOKEN_BYTES: usize = 16 << 10;
+/// More than a usable token has, so that one that is too long is still refused as such.
+const READ_LIMIT: u64 = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[test]
+    fn memory_file_is_sealed_and_read_back_trimmed() {
+        let mut file = File::from(memory_file(b" tok-1\n").unwrap());
+        assert!(file.write_all(b"x").is_err());
+        assert_eq!(read_token(&file).unwrap().expose_secret(), "tok-1");
+        let broken = File::from(memory_file(b"\xff").unwrap());
+        assert!(matches!(read_token(&broken), Err(ShieldError::NotUtf8)));
+    }
+
+    #[test]
+    fn numbers_that_name_something_else_are_refused() {
+        for number in ["", "0", "2", "-1", "x", "99999", "1e3"] {
+            assert!(
+                matches!(receive(number.into()), Err(ShieldError::Descriptor)),
+                "{number}"
+            );
+        }
+        let other = tempfile::tempfile().unwrap();
+        let number = other.as_raw_fd().to_string();
+        assert!(matches!(
+            receive(number.into()),
+            Err(ShieldError::Descriptor)
+        ));
+    }
+}
