@@ -16,6 +16,7 @@ mod environment;
 mod error;
 mod proxies;
 mod roots;
+mod tunnel;
 mod websocket;
 
 use std::fmt;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::redirect::Policy;
 use tracing::warn;
 
@@ -30,6 +32,7 @@ pub use environment::ConnectorEnvironment;
 pub use error::{ConnectError, ConnectorConfigError, TransportError};
 pub use websocket::{WebSocket, new_request_id};
 
+use self::proxies::Proxies;
 use crate::limits;
 
 /// What a [`Connector`] is built from.
@@ -48,6 +51,8 @@ pub struct ConnectorConfig {
 pub struct Connector {
     http: reqwest::Client,
     upgrade: reqwest::Client,
+    /// The proxy rule for plain websockets, which need a tunnel of our own.
+    plain_tunnel: Option<Arc<Matcher>>,
     websocket_timeout: Duration,
     environment: Arc<ConnectorEnvironment>,
 }
@@ -69,7 +74,8 @@ impl Connector {
     /// [`ConnectorConfigError`] when a proxy variable or a certificate file is unusable.
     pub fn new(config: ConnectorConfig) -> Result<Self, ConnectorConfigError> {
         install_crypto_provider();
-        let proxies = proxies::from_environment(&config.environment)?;
+        let proxies = Proxies::from_environment(&config.environment)?;
+        let rules = proxies.rules()?;
         let roots = roots::load(config.ca_file.as_deref(), &config.environment)?;
         let policy = |roots: &roots::Roots| {
             let mut builder = reqwest::Client::builder()
@@ -78,8 +84,8 @@ impl Connector {
                 .tcp_nodelay(true)
                 // Without this call reqwest reads the process's own proxy variables.
                 .no_proxy();
-            for proxy in &proxies {
-                builder = builder.proxy(proxy.clone());
+            for rule in &rules {
+                builder = builder.proxy(rule.clone());
             }
             match roots {
                 roots::Roots::System { extra } => builder.tls_certs_merge(extra.clone()),
@@ -109,6 +115,7 @@ impl Connector {
         Ok(Self {
             http,
             upgrade,
+            plain_tunnel: proxies.plain_tunnel().map(Arc::new),
             websocket_timeout: config.websocket_timeout,
             environment: Arc::new(config.environment),
         })

@@ -12,6 +12,17 @@
 //!
 //! [`wire`] holds the JSON bodies, header names and closed sets of texts, and builds without the
 //! `client` feature, so that the registry itself can use it.
+//!
+//! The `client` feature (default) adds:
+//!
+//! - `Connector`: one policy of proxies, certificate authorities, redirects and timeouts for HTTP
+//!   and websockets alike;
+//! - `RegistryClient`: the three calls, one try each, every answer checked;
+//! - `connect_with_retry`: how long a harness keeps asking;
+//! - `CredentialSource`: the credential, resolved anew for each call.
+//!
+//! Not here: when an executor registers again and how it reconnects, and anything that flows over
+//! a websocket once it is open.
 
 pub mod wire;
 

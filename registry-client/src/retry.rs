@@ -50,7 +50,7 @@ impl Default for ConnectRetry {
 ///
 /// # Errors
 ///
-/// The [`RegistryError`] of the last try.
+/// The [`RegistryError`] of the last try, or of the one before it when the deadline cut it short.
 ///
 /// # Cancel safety
 ///
@@ -64,6 +64,7 @@ pub async fn connect_with_retry(
 ) -> Result<Bundle, RegistryError> {
     let deadline = Instant::now() + policy.deadline;
     let mut backoff = Backoff::new(policy.backoff);
+    let mut earlier = None;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let one = client.clone().with_timeout(policy.try_timeout.min(left));
@@ -75,15 +76,17 @@ pub async fn connect_with_retry(
             return Err(error);
         }
         let delay = backoff.next_delay(rng, error.retry_after());
-        let left = deadline.saturating_duration_since(Instant::now());
-        if delay >= left {
-            return Err(error);
+        if delay >= deadline.saturating_duration_since(Instant::now()) {
+            // A try that had no time says less than the one before it.
+            let cut_short = left < policy.try_timeout && error.reason() == "timeout";
+            return Err(earlier.filter(|_| cut_short).unwrap_or(error));
         }
         debug!(
             reason = error.reason(),
             delay_ms = delay.as_millis(),
             "connect is tried again"
         );
+        earlier = Some(error);
         tokio::time::sleep(delay).await;
     }
 }

@@ -79,7 +79,7 @@ pub enum TransportError {
         /// Host and port of the destination.
         host: String,
         /// What went wrong.
-        source: reqwest::Error,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// The connection broke or made no sense after it had been opened.
     #[error("connection to {host} broke")]
@@ -87,7 +87,7 @@ pub enum TransportError {
         /// Host and port of the destination.
         host: String,
         /// What went wrong.
-        source: reqwest::Error,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// The time was up.
     #[error("no answer from {host} within {limit:?}")]
@@ -164,9 +164,15 @@ impl TransportError {
             return Self::ProxyCredentials { host };
         }
         if source.is_connect() {
-            return Self::Connect { host, source };
+            return Self::Connect {
+                host,
+                source: source.into(),
+            };
         }
-        Self::Broken { host, source }
+        Self::Broken {
+            host,
+            source: source.into(),
+        }
     }
 }
 

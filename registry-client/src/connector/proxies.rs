@@ -3,6 +3,7 @@
 //! The HTTP library would skip a value that it cannot parse and connect directly. Here every
 //! value is checked first, so that a typing error in a proxy URL cannot open a direct path.
 
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{NoProxy, Proxy};
 use url::Url;
 
@@ -12,34 +13,66 @@ use super::error::ConnectorConfigError;
 /// Schemes of proxies that can be used.
 const SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
 
-/// Returns the proxy rules for `https` and `http` destinations, which `wss` and `ws` share.
-pub(super) fn from_environment(
-    environment: &ConnectorEnvironment,
-) -> Result<Vec<Proxy>, ConnectorConfigError> {
-    let all = ("ALL_PROXY", environment.all_proxy.as_deref());
-    let https = ("HTTPS_PROXY", environment.https_proxy.as_deref());
-    let http = ("HTTP_PROXY", environment.http_proxy.as_deref());
-    let no_proxy = environment
-        .no_proxy
-        .as_deref()
-        .and_then(NoProxy::from_string);
+/// The proxy rules: `https` is for `wss` destinations too, `http` for `ws`.
+#[derive(Debug)]
+pub(super) struct Proxies {
+    https: Option<Url>,
+    http: Option<Url>,
+    no_proxy: Option<String>,
+}
 
-    let mut proxies = Vec::new();
-    if let Some(url) = parse(https)?.or(parse(all)?) {
-        let proxy = Proxy::https(url).map_err(ConnectorConfigError::Client)?;
-        proxies.push(proxy.no_proxy(no_proxy.clone()));
+impl Proxies {
+    /// Checks every proxy variable.
+    pub(super) fn from_environment(
+        environment: &ConnectorEnvironment,
+    ) -> Result<Self, ConnectorConfigError> {
+        let all = parse("ALL_PROXY", environment.all_proxy.as_deref())?;
+        let https = parse("HTTPS_PROXY", environment.https_proxy.as_deref())?;
+        let http = parse("HTTP_PROXY", environment.http_proxy.as_deref())?;
+        // The matching library takes the asterisk for any name, but not for any address.
+        let no_proxy = environment.no_proxy.as_deref().unwrap_or_default();
+        if no_proxy.split(',').any(|entry| entry.trim() == "*") {
+            return Ok(Self {
+                https: None,
+                http: None,
+                no_proxy: None,
+            });
+        }
+        Ok(Self {
+            https: https.or_else(|| all.clone()),
+            http: http.or(all),
+            no_proxy: environment.no_proxy.clone(),
+        })
     }
-    if let Some(url) = parse(http)?.or(parse(all)?) {
-        let proxy = Proxy::http(url).map_err(ConnectorConfigError::Client)?;
-        proxies.push(proxy.no_proxy(no_proxy));
+
+    /// Returns the rules for the HTTP library.
+    pub(super) fn rules(&self) -> Result<Vec<Proxy>, ConnectorConfigError> {
+        let no_proxy = self.no_proxy.as_deref().and_then(NoProxy::from_string);
+        let mut rules = Vec::new();
+        if let Some(url) = &self.https {
+            let rule = Proxy::https(url.clone()).map_err(ConnectorConfigError::Client)?;
+            rules.push(rule.no_proxy(no_proxy.clone()));
+        }
+        if let Some(url) = &self.http {
+            let rule = Proxy::http(url.clone()).map_err(ConnectorConfigError::Client)?;
+            rules.push(rule.no_proxy(no_proxy));
+        }
+        Ok(rules)
     }
-    Ok(proxies)
+
+    /// Returns the rule for plain websockets, if a tunnel has to be opened for them here.
+    ///
+    /// The HTTP library tunnels `https` and everything through a SOCKS proxy. A plain request it
+    /// forwards, which an HTTP proxy does not do for an upgrade.
+    pub(super) fn plain_tunnel(&self) -> Option<Matcher> {
+        let proxy = self.http.as_ref().filter(|url| url.scheme() == "http")?;
+        let no_proxy = self.no_proxy.as_deref().unwrap_or_default();
+        Some(Matcher::builder().http(proxy.as_str()).no(no_proxy).build())
+    }
 }
 
 /// Returns the URL of a proxy variable; a value without a scheme means an HTTP proxy.
-fn parse(
-    (variable, value): (&'static str, Option<&str>),
-) -> Result<Option<Url>, ConnectorConfigError> {
+fn parse(variable: &'static str, value: Option<&str>) -> Result<Option<Url>, ConnectorConfigError> {
     let Some(value) = value.map(str::trim).filter(|value| !value.is_empty()) else {
         return Ok(None);
     };
@@ -68,7 +101,7 @@ mod tests {
     use super::*;
 
     fn outcome(value: &str) -> Result<Option<String>, ConnectorConfigError> {
-        Ok(parse(("HTTPS_PROXY", Some(value)))?.map(String::from))
+        Ok(parse("HTTPS_PROXY", Some(value))?.map(String::from))
     }
 
     #[test]
@@ -114,7 +147,7 @@ mod tests {
             all_proxy: Some("gopher://proxy".to_owned()),
             ..ConnectorEnvironment::empty()
         };
-        let error = from_environment(&environment).expect_err("bad ALL_PROXY");
+        let error = Proxies::from_environment(&environment).expect_err("bad ALL_PROXY");
         assert!(matches!(
             error,
             ConnectorConfigError::Proxy {

@@ -17,14 +17,16 @@ use http::header::{
     SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::{HeaderName, StatusCode};
+use hyper_util::client::proxy::matcher::Intercept;
 use reqwest::Upgraded;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use url::Url;
 
-use super::Connector;
 use super::error::{ConnectError, TransportError};
+use super::{Connector, tunnel};
 use crate::bundle::RendezvousUrl;
 use crate::limits;
 use crate::retry_after;
@@ -68,7 +70,6 @@ impl Connector {
         url: &RendezvousUrl,
         mut headers: HeaderMap,
     ) -> Result<WebSocket, ConnectError> {
-        let broken = |error| TransportError::from_reqwest(url.host(), error);
         let key = generate_key();
         headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -79,20 +80,31 @@ impl Connector {
                 problem: "unusable key",
             })?,
         );
-        let request = self.upgrade.get(url.as_http()?).headers(headers);
-        let response = request.send().await.map_err(broken)?;
-
-        if response.status() == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-            // Only a proxy answers with 407; to take it for the rendezvous's judgement of the URL
-            // would start a registration.
-            return Err(TransportError::ProxyCredentials { host: url.host() }.into());
-        }
-        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Err(rejection(response.status(), response.headers()));
-        }
-        check_upgrade(response.headers(), &key)?;
-        let stream = response.upgrade().await.map_err(broken)?;
+        let target = url.as_http()?;
+        let stream = match self.tunnel_for(&target) {
+            Some(proxy) => {
+                let check = |status, headers: &HeaderMap| check(url, status, headers, &key);
+                tunnel::upgrade(&proxy, &target, headers, check).await?
+            }
+            None => {
+                let broken = |error| TransportError::from_reqwest(url.host(), error);
+                let request = self.upgrade.get(target).headers(headers);
+                let response = request.send().await.map_err(broken)?;
+                check(url, response.status(), response.headers(), &key)?;
+                response.upgrade().await.map_err(broken)?
+            }
+        };
         Ok(WebSocketStream::from_raw_socket(stream, Role::Client, Some(config())).await)
+    }
+
+    /// Returns the proxy through which a tunnel to this destination has to be opened here.
+    fn tunnel_for(&self, target: &Url) -> Option<Intercept> {
+        if target.scheme() != "http" {
+            return None;
+        }
+        self.plain_tunnel
+            .as_ref()?
+            .intercept(&target.as_str().parse().ok()?)
     }
 }
 
@@ -117,7 +129,21 @@ fn rejection(status: StatusCode, headers: &HeaderMap) -> ConnectError {
     }
 }
 
-fn check_upgrade(headers: &HeaderMap, key: &str) -> Result<(), ConnectError> {
+/// Decides whether an answer to the request with `key` opens the websocket.
+fn check(
+    url: &RendezvousUrl,
+    status: StatusCode,
+    headers: &HeaderMap,
+    key: &str,
+) -> Result<(), ConnectError> {
+    if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
+        // Only a proxy answers with 407; to take it for the rendezvous's judgement of the URL
+        // would start a registration.
+        return Err(TransportError::ProxyCredentials { host: url.host() }.into());
+    }
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        return Err(rejection(status, headers));
+    }
     let problem = if !has_token(headers, UPGRADE, "websocket") {
         "upgrade header is not websocket"
     } else if !has_token(headers, CONNECTION, "upgrade") {

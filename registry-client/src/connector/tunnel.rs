@@ -1,0 +1,143 @@
+//! A websocket without TLS through an HTTP proxy.
+//!
+//! For such a destination the HTTP library would forward the request in its absolute form, and
+//! forward proxies drop the upgrade headers of that. So a tunnel is asked for, as RFC 6455 section
+//! 4.1 says, and the upgrade request goes through it:
+//!
+//! ```text
+//! CONNECT host:port HTTP/1.1               HTTP/1.1 200 OK
+//! Proxy-Authorization: Basic ...
+//! GET {path} HTTP/1.1 ...                  HTTP/1.1 101 Switching Protocols
+//! ```
+//!
+//! Everything else that a proxy can be asked for is left to the HTTP library.
+
+use std::pin::pin;
+
+use futures_util::FutureExt;
+use http::header::{HOST, PROXY_AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper::rt::{Read, Write};
+use hyper::upgrade::Upgraded;
+use hyper_util::client::proxy::matcher::Intercept;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use url::Url;
+
+use super::error::{ConnectError, TransportError};
+use crate::bundle::authority;
+
+/// Opens the tunnel through `proxy`, sends the upgrade request and returns the upgraded stream.
+///
+/// `check` sees the status and headers of the answer to the upgrade request.
+pub(super) async fn upgrade(
+    proxy: &Intercept,
+    target: &Url,
+    headers: HeaderMap,
+    check: impl FnOnce(StatusCode, &HeaderMap) -> Result<(), ConnectError>,
+) -> Result<reqwest::Upgraded, ConnectError> {
+    let host = authority(target);
+    let tunnel = open(proxy, target).await?;
+    let path = target.query().map_or_else(
+        || target.path().to_owned(),
+        |query| format!("{}?{query}", target.path()),
+    );
+    let request =
+        request(Method::GET, &path, &host, headers).map_err(|source| TransportError::Broken {
+            host: host.clone(),
+            source: source.into(),
+        })?;
+    let stream = exchange(&host, TokioIo::new(TokioIo::new(tunnel)), request, check).await?;
+    Ok(reqwest::Upgraded::from(stream))
+}
+
+/// Asks the proxy for a tunnel to the host and port of `target`.
+async fn open(proxy: &Intercept, target: &Url) -> Result<Upgraded, ConnectError> {
+    let host = authority(target);
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| TransportError::Connect {
+        host: host.clone(),
+        source,
+    };
+    let address = proxy
+        .uri()
+        .host()
+        .unwrap_or_default()
+        .trim_matches(['[', ']']);
+    let port = proxy.uri().port_u16().unwrap_or(HTTP_PORT);
+    let stream = TcpStream::connect((address, port))
+        .await
+        .map_err(|error| failed(error.into()))?;
+    stream
+        .set_nodelay(true)
+        .map_err(|error| failed(error.into()))?;
+
+    // A tunnel's destination always has a port.
+    let port = target.port_or_known_default().unwrap_or(HTTP_PORT);
+    let destination = format!("{}:{port}", target.host_str().unwrap_or_default());
+    let mut headers = HeaderMap::new();
+    if let Some(credentials) = proxy.basic_auth() {
+        headers.insert(PROXY_AUTHORIZATION, credentials.clone());
+    }
+    let request = request(Method::CONNECT, &destination, &destination, headers)
+        .map_err(|error| failed(error.into()))?;
+    let check = |status: StatusCode, _: &HeaderMap| match status {
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            Err(TransportError::ProxyCredentials { host: host.clone() }.into())
+        }
+        status if status.is_success() => Ok(()),
+        status => {
+            Err(failed(format!("proxy refused the tunnel with status {status}").into()).into())
+        }
+    };
+    exchange(&host, TokioIo::new(stream), request, check).await
+}
+
+/// Sends one request and takes over the connection after its answer.
+async fn exchange(
+    host: &str,
+    io: impl Read + Write + Unpin + Send + 'static,
+    request: Request<String>,
+    check: impl FnOnce(StatusCode, &HeaderMap) -> Result<(), ConnectError>,
+) -> Result<Upgraded, ConnectError> {
+    let broken = |source: hyper::Error| TransportError::Broken {
+        host: host.to_owned(),
+        source: source.into(),
+    };
+    let (mut sender, connection) = http1::handshake(io).await.map_err(broken)?;
+    // Fused, since it may be done with its work before the last answer is picked up.
+    let mut connection = pin!(connection.with_upgrades().fuse());
+    let response = alongside(connection.as_mut(), sender.send_request(request)).await;
+    let response: Response<Incoming> = response.map_err(broken)?;
+    check(response.status(), response.headers())?;
+    let stream = alongside(connection, hyper::upgrade::on(response)).await;
+    Ok(stream.map_err(broken)?)
+}
+
+/// Waits for `future` while `connection` does the work behind it.
+async fn alongside<T>(connection: impl Future, future: impl Future<Output = T>) -> T {
+    let mut future = pin!(future);
+    tokio::select! {
+        output = &mut future => output,
+        _ = connection => future.await,
+    }
+}
+
+fn request(
+    method: Method,
+    target: &str,
+    host: &str,
+    mut headers: HeaderMap,
+) -> Result<Request<String>, http::Error> {
+    headers.insert(HOST, HeaderValue::from_str(host)?);
+    let mut request = Request::builder()
+        .method(method)
+        .uri(target)
+        .version(Version::HTTP_11)
+        .body(String::new())?;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+const HTTP_PORT: u16 = 80;

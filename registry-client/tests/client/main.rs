@@ -1,0 +1,12 @@
+//! Registry calls and websockets against servers and proxies on loopback.
+
+#![allow(clippy::expect_used, reason = "fixtures of tests fail by panicking")]
+
+mod calls;
+mod logs;
+mod proxy;
+mod retry;
+mod status;
+mod support;
+mod tls;
+mod websocket;
