@@ -1,3 +1,7 @@
-//! Entry point.
+//! Entry point of `exec-cloud`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    server::cli::main()
+}

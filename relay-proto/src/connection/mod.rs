@@ -373,8 +373,6 @@ impl Connection {
                 entry
                     .drain_deadline
                     .get_or_insert(now + limits::DRAIN_TIMEOUT);
-                // Nobody listens any more.
-                entry.paused = true;
             }
             _ => self.reset(now, stream),
         }
@@ -598,3 +596,6 @@ fn due<T>(map: &BTreeMap<StreamId, T>, is_due: impl Fn(&T) -> bool) -> Vec<Strea
         .map(|(id, _)| id.clone())
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

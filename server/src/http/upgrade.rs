@@ -1,0 +1,313 @@
+//! The websocket request of the rendezvous.
+//!
+//! ```text
+//! 400  the URL is not of the right form
+//! 401  it is no longer good, or never was: expired, used, superseded, forged, token revoked
+//! 404  there is no such path
+//! 503  it may be good again later: shutting down, no executor, a newer executor is connected
+//! ```
+//!
+//! An executor answers a 4xx with a new registration, and a 5xx by trying the same URL again. Hence
+//! an executor that was superseded gets 503 as long as the newer one is connected: two executors for
+//! one environment would otherwise take it from each other for ever. A harness asks for one fresh
+//! bundle after 401.
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::ws::WebSocket;
+use axum::extract::{FromRequestParts as _, WebSocketUpgrade};
+use axum::response::IntoResponse as _;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use registry_client::wire::{REJECTION_REASON_HEADER, REQUEST_ID_HEADER, RejectionReason};
+use relay_proto::ids::EnvironmentId;
+
+use super::registry::decode_environment_id;
+use crate::events;
+use crate::rendezvous::outbox::Outbox;
+use crate::rendezvous::routes::{AttachError, CloseCause};
+use crate::rendezvous::socket::{self, FrameHandler};
+use crate::rendezvous::url::{Claims, Role};
+use crate::service::{ConnectionPermit, Service};
+use crate::store::{Registration, StoreError, TokenId, UrlUse};
+
+/// A rejection: the status decides what the peer does, the reason is for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rejection {
+    status: StatusCode,
+    reason: RejectionReason,
+}
+
+/// Answers the websocket request for an environment.
+pub(crate) async fn handle(
+    service: &Arc<Service>,
+    peer: IpAddr,
+    environment: &str,
+    request: Request<Body>,
+) -> Response<Body> {
+    let request_id = request_id(request.headers()).to_owned();
+    match accept(service, peer, environment, request, &request_id).await {
+        Ok(response) => response,
+        Err(rejection) => {
+            // Only a forged URL is the sign of an attempt; the others have been good once.
+            let is_forged = rejection.reason == RejectionReason::InvalidSignature;
+            let status = if is_forged && !service.failures.note(peer) {
+                StatusCode::TOO_MANY_REQUESTS
+            } else {
+                rejection.status
+            };
+            reject(
+                peer,
+                Rejection {
+                    status,
+                    ..rejection
+                },
+                &request_id,
+            )
+        }
+    }
+}
+
+/// Answers a websocket request for a path that there is not.
+pub(crate) fn unknown_route(peer: IpAddr, headers: &HeaderMap) -> Response<Body> {
+    reject(
+        peer,
+        rejection(RejectionReason::UnknownRoute),
+        request_id(headers),
+    )
+}
+
+async fn accept(
+    service: &Arc<Service>,
+    peer: IpAddr,
+    environment: &str,
+    request: Request<Body>,
+    request_id: &str,
+) -> Result<Response<Body>, Rejection> {
+    if service.is_draining() {
+        return Err(rejection(RejectionReason::PodDraining));
+    }
+    let environment =
+        decode_environment_id(environment).map_err(|_| rejection(RejectionReason::UnknownRoute))?;
+    let (mut parts, _) = request.into_parts();
+    let query = parts.uri.query().unwrap_or_default();
+    let now = service.clock.now();
+    let claims = service
+        .signer
+        .verify(&environment, query, now)
+        .map_err(rejection)?;
+    // Before anything is used up: a request that is no websocket request must not cost a bundle.
+    let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => socket::with_limits(upgrade),
+        Err(error) => return Ok(error.into_response()),
+    };
+    let registration = current_registration(service, &claims).await?;
+    let opening = Opening {
+        service: Arc::clone(service),
+        _connection: parts.extensions.remove::<ConnectionPermit>(),
+        environment,
+        registration,
+        peer,
+        request_id: request_id.to_owned(),
+    };
+    match claims.role {
+        Role::Executor => {
+            let token = opening.registration.token.as_ref();
+            if !service.store.is_token_valid(token, now).await? {
+                return Err(rejection(RejectionReason::Expired));
+            }
+            Ok(opening.upgrade(upgrade, Opening::run_executor))
+        }
+        Role::Harness { nonce } => {
+            if !service
+                .hub
+                .has_room(&opening.environment, &opening.registration)
+            {
+                return Err(rejection(RejectionReason::RouteUnavailable));
+            }
+            let registration = &opening.registration.id;
+            let used = service
+                .store
+                .use_bundle_url(&nonce, &opening.environment, registration, now)
+                .await?;
+            let UrlUse::Accepted { token } = used else {
+                return Err(rejection(RejectionReason::Expired));
+            };
+            if !service.store.is_token_valid(token.as_ref(), now).await? {
+                return Err(rejection(RejectionReason::Expired));
+            }
+            Ok(opening.upgrade(upgrade, |opening, socket| {
+                opening.run_harness(socket, token)
+            }))
+        }
+    }
+}
+
+/// The registration that the URL is for, if it is still the current one.
+async fn current_registration(
+    service: &Service,
+    claims: &Claims,
+) -> Result<Registration, Rejection> {
+    let superseded = rejection(RejectionReason::UnexpectedExecutorRegistrationId);
+    let current = service
+        .store
+        .environment(&claims.environment)
+        .await?
+        .registered();
+    match current {
+        None => Err(superseded),
+        Some(current) if current.id == claims.registration => Ok(current),
+        Some(current) => {
+            let newer_is_there = service.hub.is_online(&claims.environment, &current);
+            if claims.role == Role::Executor && newer_is_there {
+                return Err(Rejection {
+                    status: StatusCode::SERVICE_UNAVAILABLE,
+                    ..superseded
+                });
+            }
+            Err(superseded)
+        }
+    }
+}
+
+/// A websocket between its request and its place in the hub.
+struct Opening {
+    service: Arc<Service>,
+    /// An upgraded connection still counts as one.
+    _connection: Option<ConnectionPermit>,
+    environment: EnvironmentId,
+    registration: Registration,
+    peer: IpAddr,
+    request_id: String,
+}
+
+impl Opening {
+    fn upgrade<R, F>(self, upgrade: WebSocketUpgrade, run: R) -> Response<Body>
+    where
+        R: FnOnce(Self, WebSocket) -> F + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        // The task is started by the web framework; tracking it is what makes it ours.
+        let tracked = self.service.tasks.token();
+        let abort = self.service.abort.clone();
+        upgrade.on_upgrade(move |socket| async move {
+            let _tracked = tracked;
+            abort.run_until_cancelled_owned(run(self, socket)).await;
+        })
+    }
+
+    async fn run_executor(self, socket: WebSocket) {
+        let hub = &self.service.hub;
+        let place = match hub.attach_executor(&self.environment, &self.registration) {
+            Ok(place) => place,
+            Err(error) => return self.refuse(error),
+        };
+        // A registration may have been made since the URL was checked. One that is made from now on
+        // finds the place in the hub.
+        let is_current = match self.service.store.environment(&self.environment).await {
+            Ok(lookup) => lookup
+                .registered()
+                .is_some_and(|current| current.id == self.registration.id),
+            // The check before has passed, and taking over from nobody is harmless.
+            Err(_) => true,
+        };
+        let outbox = place.outbox();
+        if !is_current {
+            outbox.close(CloseCause::Superseded);
+        }
+        self.run("executor", socket, outbox, place).await;
+    }
+
+    async fn run_harness(self, socket: WebSocket, token: Option<TokenId>) {
+        let hub = &self.service.hub;
+        match hub.attach_harness(&self.environment, &self.registration, token) {
+            Ok(place) => self.run("harness", socket, place.outbox(), place).await,
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    async fn run(
+        &self,
+        role: &'static str,
+        socket: WebSocket,
+        outbox: Arc<Outbox>,
+        place: impl FrameHandler,
+    ) {
+        // Shutdown closes the sockets that there are; this one may have come just after.
+        if self.service.is_draining() {
+            outbox.close(CloseCause::ShuttingDown);
+        }
+        let Self {
+            environment,
+            registration,
+            ..
+        } = self;
+        events::socket_opened(
+            role,
+            environment,
+            &registration.id,
+            self.peer,
+            &self.request_id,
+        );
+        let ended = socket::run(socket, outbox, place, self.service.hub.limits()).await;
+        events::socket_closed(role, environment, &registration.id, ended);
+    }
+
+    /// Drops a websocket that lost its place while it was opened. The peer comes back, and its next
+    /// request is answered with what is the matter.
+    fn refuse(&self, error: AttachError) {
+        events::socket_refused(&self.environment, &self.registration.id, error);
+    }
+}
+
+fn rejection(reason: RejectionReason) -> Rejection {
+    let status = match reason {
+        RejectionReason::Expired
+        | RejectionReason::InvalidSignature
+        | RejectionReason::UnexpectedExecutorRegistrationId => StatusCode::UNAUTHORIZED,
+        RejectionReason::UnknownRoute => StatusCode::NOT_FOUND,
+        RejectionReason::PodDraining
+        | RejectionReason::RouteUnavailable
+        | RejectionReason::InvalidSecret
+        | RejectionReason::WrongRendezvousCluster => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    Rejection { status, reason }
+}
+
+fn reject(peer: IpAddr, rejection: Rejection, request_id: &str) -> Response<Body> {
+    let Rejection { status, reason } = rejection;
+    events::upgrade_rejected(peer, status.as_u16(), reason, request_id);
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        REJECTION_REASON_HEADER,
+        HeaderValue::from_static(reason.as_str()),
+    );
+    response
+}
+
+/// The id that an executor gave its attempt, to find it in both logs.
+fn request_id(headers: &HeaderMap) -> &str {
+    headers
+        .get(REQUEST_ID_HEADER)
+        .and_then(|value| value.to_str().ok())
+        .filter(|text| text.len() <= 64)
+        .filter(|text| {
+            text.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        })
+        .unwrap_or_default()
+}
+
+impl From<StoreError> for Rejection {
+    fn from(error: StoreError) -> Self {
+        events::internal_error("check a websocket request", &error);
+        rejection(RejectionReason::RouteUnavailable)
+    }
+}
+
+#[cfg(test)]
+mod tests;

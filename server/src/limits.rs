@@ -1,0 +1,138 @@
+//! Every limit of the server: value, unit, reason, and what happens when it is reached.
+//!
+//! Wire limits are in [`relay_proto::limits`].
+
+use std::time::Duration;
+
+/// Largest body of a registry call, in bytes. A register body has about 1,800. More: 413.
+pub const BODY_BYTES: usize = 16 * 1024;
+
+/// Time for the body of a registry call to arrive. Longer: 408.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time for a request head to arrive on a connection. Longer: the connection is closed.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Read buffer of one HTTP connection, in bytes, which bounds the request head. More: 431.
+pub const HEAD_BYTES: usize = 64 * 1024;
+
+/// Time for a TLS handshake. Longer: the connection is closed.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections at once. More wait in the listen queue of the kernel.
+pub const CONNECTIONS: usize = 16_384;
+
+/// Longest environment id, in bytes. Longer: 400.
+pub const ENVIRONMENT_ID_BYTES: usize = 128;
+
+/// Environments that may exist. More: register answers 429.
+pub const ENVIRONMENTS: i64 = 100_000;
+
+/// Authorizations of one environment that may be outstanding. More: connect answers 429.
+///
+/// Each harness connection needs one for a few seconds.
+pub const OUTSTANDING_AUTHORIZATIONS: i64 = 1_024;
+
+/// Failed authentications that one peer address may make in a row, one more each second.
+/// Further ones are answered 429 instead of 401; good credentials are never held up.
+pub const FAILURE_BURST: u32 = 30;
+
+/// Life of an executor's rendezvous URL. It is reused for every reconnect, and its refusal costs the
+/// executor only a new registration.
+pub const EXECUTOR_URL_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Life of a harness's rendezvous URL, which is used at once and only once.
+pub const HARNESS_URL_TTL: Duration = Duration::from_secs(60);
+
+/// Life of a harness authorization: the life of its URL, and time for a handshake.
+pub const AUTHORIZATION_TTL: Duration = Duration::from_secs(90);
+
+/// How often revoked and expired tokens are looked for among the live sockets.
+pub const REVOCATION_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often stale rows and rate limiter entries are removed.
+pub const PRUNE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Time for the sockets to be closed at shutdown; then they are dropped.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Limits of the rendezvous, changeable so that tests can reach them.
+#[derive(Clone, Debug)]
+pub struct RendezvousLimits {
+    /// Frames waiting for one executor socket, in bytes. Default 1 MiB.
+    ///
+    /// When full, the harness sockets that want to add to it are not read (backpressure), in turn.
+    pub executor_queue_bytes: usize,
+    /// Frames waiting for one executor socket. Default 256; the same action.
+    pub executor_queue_frames: usize,
+    /// Resets waiting for one executor socket. Default 1,024.
+    ///
+    /// Resets cannot wait for room, since the stream's own socket is gone. When there is no room
+    /// the executor reads nothing any more: its socket is closed.
+    pub executor_queue_resets: usize,
+    /// Frames waiting for one harness socket, in bytes. Default 80 MiB: one message of the largest
+    /// size, 64 MiB, that arrives faster than the harness's line can carry it, with room to spare.
+    ///
+    /// When full, that harness socket is closed and its streams are reset at the executor; the
+    /// executor's other streams notice nothing.
+    pub harness_queue_bytes: usize,
+    /// Frames waiting for one harness socket. Default 16,384; the same action.
+    pub harness_queue_frames: usize,
+    /// Part of a harness's queue that is its own, in bytes. Default 1 MiB. What goes beyond is
+    /// taken from [`shared_queue_bytes`](Self::shared_queue_bytes).
+    pub harness_own_bytes: usize,
+    /// Memory for the queues of all slow harnesses together, in bytes. Default 512 MiB.
+    ///
+    /// When it is used up, the next harness that needs more than its own part is closed.
+    pub shared_queue_bytes: usize,
+    /// Harness sockets of one environment. Default 256. More: 503 `route_unavailable`.
+    pub harness_sockets: usize,
+    /// Streams claimed by one harness socket. Default 128, as many as an executor accepts in all.
+    /// A further claim is answered with a reset.
+    pub streams_per_harness: usize,
+    /// Silence after which a ping is sent. Default 15 s.
+    pub ping_interval: Duration,
+    /// Silence after a ping that ends the socket. Default 25 s, so that a dead path is found
+    /// within 40 s, before a harness gives up its recovery after 45 s.
+    pub pong_timeout: Duration,
+    /// Time for one batch of at most about 256 KiB to be written. Default 30 s; then the socket
+    /// ends.
+    pub write_timeout: Duration,
+    /// Time for what is queued and a close frame to be written when a socket ends. Default 1 s.
+    pub close_timeout: Duration,
+}
+
+impl Default for RendezvousLimits {
+    fn default() -> Self {
+        Self {
+            executor_queue_bytes: 1024 * 1024,
+            executor_queue_frames: 256,
+            executor_queue_resets: 1_024,
+            harness_queue_bytes: 80 * 1024 * 1024,
+            harness_queue_frames: 16_384,
+            harness_own_bytes: 1024 * 1024,
+            shared_queue_bytes: 512 * 1024 * 1024,
+            harness_sockets: 256,
+            streams_per_harness: 128,
+            ping_interval: Duration::from_secs(15),
+            pong_timeout: Duration::from_secs(25),
+            write_timeout: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Read buffer of one websocket, in bytes; an idle socket holds one.
+pub const WEBSOCKET_READ_BUFFER_BYTES: usize = 16 * 1024;
+
+/// Written bytes that are gathered before the system is called, in bytes per websocket.
+pub const WEBSOCKET_WRITE_BUFFER_BYTES: usize = 32 * 1024;
+
+/// Frames below this size are copied when they are queued, in bytes.
+///
+/// Payloads share the buffer that they were read into. A tiny frame that waits would keep a whole
+/// read buffer alive, and the byte limits of the queues would not bound the memory.
+pub const COPY_BELOW_BYTES: usize = 4 * 1024;
+
+/// Bytes written in one batch before the socket is flushed.
+pub const FLUSH_BYTES: usize = 256 * 1024;

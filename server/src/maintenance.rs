@@ -1,0 +1,50 @@
+//! What goes on in the background: closing sockets whose token is gone, removing stale rows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::service::Service;
+use crate::store::StoreError;
+use crate::{events, limits};
+
+/// Runs until the server stops.
+pub(crate) async fn run(service: Arc<Service>, revocation_interval: Duration) {
+    let mut revocation = interval(revocation_interval);
+    revocation.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut pruned = Instant::now();
+    loop {
+        tokio::select! {
+            () = service.draining.cancelled() => return,
+            _ = revocation.tick() => {}
+        }
+        if let Err(error) = close_unauthorized(&service).await {
+            // The sockets stay: a database that is busy must not cut everybody off.
+            events::internal_error("look for revoked tokens", &error);
+        }
+        if pruned.elapsed() >= limits::PRUNE_INTERVAL {
+            pruned = Instant::now();
+            service.failures.prune();
+            if let Err(error) = service.store.prune(service.clock.now()).await {
+                events::internal_error("remove expired authorizations", &error);
+            }
+        }
+    }
+}
+
+/// Closes the sockets whose token was revoked or has expired since they were opened.
+async fn close_unauthorized(service: &Service) -> Result<(), StoreError> {
+    let tokens = service.hub.tokens();
+    if tokens.is_empty() {
+        return Ok(());
+    }
+    let valid = service
+        .store
+        .valid_tokens(&tokens, service.clock.now())
+        .await?;
+    if valid.len() < tokens.len() {
+        service.hub.close_unauthorized(&tokens, &valid);
+    }
+    Ok(())
+}

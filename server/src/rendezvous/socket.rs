@@ -1,0 +1,252 @@
+//! One websocket: reads messages into a handler, writes what its queue holds, keeps it alive.
+//!
+//! Reading and writing go on independently, in one task. The socket ends when either ends, when its
+//! queue says so, or when the peer stays silent after a ping. Anything that arrives is a sign of
+//! life; while the handler holds up reading, nobody is expected to be heard.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
+use bytes::Bytes;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt as _, StreamExt as _};
+use relay_proto::limits::WEBSOCKET_MESSAGE_BYTES;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_tungstenite::tungstenite;
+
+use super::outbox::{Next, Outbox};
+use super::routes::CloseCause;
+use crate::limits::{self, RendezvousLimits};
+
+/// Takes the binary messages of one socket.
+pub(crate) trait FrameHandler: Send {
+    /// Takes one message. While this waits, the socket is not read.
+    ///
+    /// # Errors
+    ///
+    /// Why the socket is to be closed.
+    fn handle(&mut self, message: Bytes) -> impl Future<Output = Result<(), CloseCause>> + Send;
+
+    /// How many messages went nowhere.
+    fn dropped_frames(&self) -> u64;
+}
+
+/// How a socket ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// Why.
+    pub(crate) end: End,
+    /// How many of its messages went nowhere.
+    pub(crate) dropped_frames: u64,
+}
+
+/// Why a socket ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The peer closed it.
+    PeerClose,
+    /// The connection broke while reading, or the peer broke the websocket protocol.
+    ReadError,
+    /// The connection broke while writing, or took too long to write.
+    WriteError,
+    /// The peer was silent for too long.
+    PongTimeout,
+    /// This side closed it.
+    Closed(CloseCause),
+}
+
+impl End {
+    /// A name from a closed set.
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::PeerClose => "peer_close",
+            Self::ReadError => "read_error",
+            Self::WriteError => "write_error",
+            Self::PongTimeout => "pong_timeout",
+            Self::Closed(cause) => reason(cause),
+        }
+    }
+}
+
+/// Runs a socket to its end. The handler is dropped as soon as the end is known, before what remains
+/// is written, so that the other side learns of it at once.
+///
+/// # Cancel safety
+///
+/// Dropping it drops the connection without a close frame.
+pub(crate) async fn run<H: FrameHandler>(
+    socket: WebSocket,
+    outbox: Arc<Outbox>,
+    mut handler: H,
+    limits: &RendezvousLimits,
+) -> Ended {
+    let (mut sink, mut stream) = socket.split();
+    let ended = {
+        let mut writer = std::pin::pin!(write(&mut sink, &outbox, limits));
+        let (end, is_writing) = tokio::select! {
+            end = read(&mut stream, &outbox, &mut handler, limits) => (end, true),
+            end = &mut writer => (end, false),
+            () = outbox.closing() => (outbox.close_cause().map_or(End::ReadError, End::Closed), true),
+        };
+        let ended = Ended {
+            end,
+            dropped_frames: handler.dropped_frames(),
+        };
+        drop(handler);
+        if let (End::Closed(cause), true) = (end, is_writing) {
+            outbox.close(cause);
+            // Failing to say goodbye changes nothing.
+            let _ = timeout(limits.close_timeout, writer).await;
+        }
+        ended
+    };
+    let _ = timeout(limits.close_timeout, async {
+        // Sends the answer to the peer's close frame, if that is what ended it.
+        sink.close().await?;
+        // A connection that is dropped with something unread is reset by the system, and the peer
+        // may lose what it was sent last. So the peer gets a moment to close its side.
+        while let Some(Ok(_)) = stream.next().await {}
+        Ok::<_, axum::Error>(())
+    })
+    .await;
+    ended
+}
+
+async fn read<H: FrameHandler>(
+    stream: &mut SplitStream<WebSocket>,
+    outbox: &Outbox,
+    handler: &mut H,
+    limits: &RendezvousLimits,
+) -> End {
+    let mut pinged = false;
+    let mut deadline = Instant::now() + limits.ping_interval;
+    loop {
+        // A message that is there counts, even if the deadline has passed as well.
+        match timeout_at(deadline, stream.next()).await {
+            Err(_) if pinged => return End::PongTimeout,
+            Err(_) => {
+                outbox.ping();
+                pinged = true;
+                deadline = Instant::now() + limits.pong_timeout;
+                continue;
+            }
+            Ok(None | Some(Ok(Message::Close(_)))) => return End::PeerClose,
+            Ok(Some(Err(error))) if is_too_large(&error) => {
+                return End::Closed(CloseCause::TooLarge);
+            }
+            Ok(Some(Err(_))) => return End::ReadError,
+            Ok(Some(Ok(Message::Binary(message)))) => {
+                if let Err(cause) = handler.handle(message).await {
+                    return End::Closed(cause);
+                }
+            }
+            // Pings are answered by the websocket library. Text has no meaning here.
+            Ok(Some(Ok(Message::Text(_) | Message::Ping(_) | Message::Pong(_)))) => {}
+        }
+        pinged = false;
+        deadline = Instant::now() + limits.ping_interval;
+    }
+}
+
+async fn write(
+    sink: &mut SplitSink<WebSocket, Message>,
+    outbox: &Outbox,
+    limits: &RendezvousLimits,
+) -> End {
+    loop {
+        let first = outbox.next().await;
+        match timeout(limits.write_timeout, write_batch(sink, outbox, first)).await {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(cause))) => return End::Closed(cause),
+            Ok(Err(_)) | Err(_) => return End::WriteError,
+        }
+    }
+}
+
+/// Writes `first` and what else is queued, up to a limit, then flushes. Returns the cause once a
+/// close frame is written.
+async fn write_batch(
+    sink: &mut SplitSink<WebSocket, Message>,
+    outbox: &Outbox,
+    first: Next,
+) -> Result<Option<CloseCause>, axum::Error> {
+    let mut written = 0;
+    let mut next = Some(first);
+    while let Some(entry) = next {
+        match entry {
+            Next::Frame(frame, reservation) => {
+                written += frame.len();
+                sink.feed(Message::Binary(frame)).await?;
+                drop(reservation);
+            }
+            Next::Ping => sink.feed(Message::Ping(Bytes::new())).await?,
+            Next::Close(cause) => {
+                sink.send(Message::Close(Some(close_frame(cause)))).await?;
+                return Ok(Some(cause));
+            }
+        }
+        next = if written < limits::FLUSH_BYTES {
+            outbox.try_next()
+        } else {
+            None
+        };
+    }
+    sink.flush().await?;
+    Ok(None)
+}
+
+fn is_too_large(error: &axum::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(error) = cause.downcast_ref::<tungstenite::Error>() {
+            return matches!(error, tungstenite::Error::Capacity(_));
+        }
+        source = cause.source();
+    }
+    false
+}
+
+fn close_frame(cause: CloseCause) -> CloseFrame {
+    CloseFrame {
+        code: code(cause),
+        reason: Utf8Bytes::from_static(reason(cause)),
+    }
+}
+
+/// The ends do not look at the code; it is for people with a packet capture.
+fn code(cause: CloseCause) -> u16 {
+    match cause {
+        CloseCause::ExecutorGone | CloseCause::Superseded => close_code::NORMAL,
+        CloseCause::TooSlow | CloseCause::Stalled => close_code::AGAIN,
+        CloseCause::Malformed => close_code::PROTOCOL,
+        CloseCause::TooLarge => close_code::SIZE,
+        CloseCause::Unauthorized => close_code::POLICY,
+        CloseCause::ShuttingDown => close_code::AWAY,
+    }
+}
+
+fn reason(cause: CloseCause) -> &'static str {
+    match cause {
+        CloseCause::ExecutorGone => "executor_gone",
+        CloseCause::Superseded => "superseded",
+        CloseCause::TooSlow => "too_slow",
+        CloseCause::Stalled => "stalled",
+        CloseCause::Malformed => "malformed_frame",
+        CloseCause::TooLarge => "message_too_large",
+        CloseCause::Unauthorized => "unauthorized",
+        CloseCause::ShuttingDown => "shutting_down",
+    }
+}
+
+/// Sets the limits of an upgrade.
+pub(crate) fn with_limits<F>(
+    upgrade: axum::extract::WebSocketUpgrade<F>,
+) -> axum::extract::WebSocketUpgrade<F> {
+    upgrade
+        .max_message_size(WEBSOCKET_MESSAGE_BYTES)
+        .max_frame_size(WEBSOCKET_MESSAGE_BYTES)
+        .read_buffer_size(limits::WEBSOCKET_READ_BUFFER_BYTES)
+        .write_buffer_size(limits::WEBSOCKET_WRITE_BUFFER_BYTES)
+        .max_write_buffer_size(limits::WEBSOCKET_WRITE_BUFFER_BYTES + 2 * WEBSOCKET_MESSAGE_BYTES)
+}

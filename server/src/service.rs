@@ -1,0 +1,160 @@
+//! The server without its listener: what every request handler shares.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Access;
+use crate::clock::Clock;
+use crate::limits::{self, RendezvousLimits};
+use crate::rendezvous::hub::Hub;
+use crate::rendezvous::url::{PublicUrl, UrlSigner};
+use crate::store::{Store, StoreError};
+
+/// State of a running server.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// What is remembered.
+    pub(crate) store: Store,
+    /// The live sockets.
+    pub(crate) hub: Arc<Hub>,
+    /// Signs and checks rendezvous URLs.
+    pub(crate) signer: UrlSigner,
+    /// Where clients find the server.
+    pub(crate) public_url: PublicUrl,
+    /// Which tokens are taken.
+    pub(crate) access: Access,
+    /// Whether a proxy in front names the peer.
+    pub(crate) behind_proxy: bool,
+    /// The time.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// Failed authentications by peer.
+    pub(crate) failures: Failures,
+    /// The tasks of connections and sockets.
+    pub(crate) tasks: TaskTracker,
+    /// Cancelled when the server starts to stop: nothing new is accepted.
+    pub(crate) draining: CancellationToken,
+    /// Cancelled when time is up: tasks end at once.
+    pub(crate) abort: CancellationToken,
+}
+
+/// One of the connections that there may be at once; the last clone gives it back.
+#[derive(Clone, Debug)]
+pub(crate) struct ConnectionPermit(
+    #[expect(dead_code, reason = "held for its drop")] pub(crate) Arc<OwnedSemaphorePermit>,
+);
+
+/// What a service is made of.
+pub(crate) struct ServiceParts {
+    pub(crate) store: Store,
+    pub(crate) public_url: PublicUrl,
+    pub(crate) access: Access,
+    pub(crate) behind_proxy: bool,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) limits: RendezvousLimits,
+}
+
+impl Service {
+    /// Puts a service together.
+    pub(crate) async fn new(parts: ServiceParts) -> Result<Arc<Self>, StoreError> {
+        let secret = parts.store.signing_secret().await?;
+        Ok(Arc::new(Self {
+            signer: UrlSigner::new(&secret),
+            store: parts.store,
+            hub: Arc::new(Hub::new(parts.limits)),
+            public_url: parts.public_url,
+            access: parts.access,
+            behind_proxy: parts.behind_proxy,
+            clock: parts.clock,
+            failures: Failures::new(),
+            tasks: TaskTracker::new(),
+            draining: CancellationToken::new(),
+            abort: CancellationToken::new(),
+        }))
+    }
+
+    /// Whether the server stops.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+}
+
+/// Counts failures by peer address. Good credentials are never held up, so that nobody can lock
+/// others out who share an address.
+pub(crate) struct Failures {
+    limiter: DefaultKeyedRateLimiter<IpAddr>,
+}
+
+impl std::fmt::Debug for Failures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Failures")
+            .field("peers", &self.limiter.len())
+            .finish()
+    }
+}
+
+impl Failures {
+    fn new() -> Self {
+        let burst = NonZeroU32::new(limits::FAILURE_BURST).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::per_second(NonZeroU32::MIN).allow_burst(burst);
+        Self {
+            limiter: RateLimiter::keyed(quota),
+        }
+    }
+
+    /// Notes a failure; false if the peer has had too many.
+    pub(crate) fn note(&self, peer: IpAddr) -> bool {
+        self.limiter.check_key(&network(peer)).is_ok()
+    }
+
+    /// Forgets the peers that have been quiet.
+    pub(crate) fn prune(&self) {
+        self.limiter.retain_recent();
+        self.limiter.shrink_to_fit();
+    }
+}
+
+/// What one party can be expected to hold: an IPv4 address, or a /64 of IPv6.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
+            address.to_bits() & !u128::from(u64::MAX),
+        )),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_counted_by_address() {
+        let failures = Failures::new();
+        let [one, two] = [1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
+        for _ in 0..limits::FAILURE_BURST {
+            assert!(failures.note(one));
+        }
+        assert!(!failures.note(one));
+        assert!(failures.note(two));
+    }
+
+    #[test]
+    fn ipv6_failures_are_counted_by_network() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(
+            network(address("2001:db8::1")),
+            network(address("2001:db8::ffff:2"))
+        );
+        assert_ne!(
+            network(address("2001:db8::1")),
+            network(address("2001:db8:0:1::1"))
+        );
+        assert_eq!(network(address("::ffff:192.0.2.1")), address("192.0.2.1"));
+    }
+}
