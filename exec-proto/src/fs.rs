@@ -176,6 +176,9 @@ pub struct ReadDirectoryResult {
 pub struct DirectoryEntry {
     /// Lossy when not UTF-8.
     pub file_name: String,
+    /// Where the entry is, sent only when the name is not UTF-8 and `file_name` cannot tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathUri>,
     /// Of the link's target.
     pub is_directory: bool,
     /// Of the link's target.
