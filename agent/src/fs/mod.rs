@@ -1,0 +1,382 @@
+//! The filesystem family: one method of [`FsConnection`] for each `fs/*` request.
+//!
+//! This module is the edge: it turns parameters into native paths, refuses sandboxes that cannot be
+//! enforced, and hands the work to a bounded pool. The work itself is in the modules below, which know
+//! nothing of JSON-RPC except for the texts in [`error`].
+//!
+//! - [`open`] and [`target`]: from paths to descriptors, with and without following links.
+//! - [`stage`], [`write`], [`copy`], [`replacement`]: new content in the place of old, atomically where
+//!   the file allows it.
+//! - [`metadata`], [`directory`], [`walk`]: looking and listing, making and removing.
+//! - [`handles`]: block reads and writes. [`watch`]: the watch on absent paths.
+//!
+//! What belongs to a connection (handles, the watch) ends with it. The invariants: nothing waits for a
+//! FIFO or a device, every result has a bounded size, and a peer that vanishes leaves no half-written
+//! file.
+
+mod copy;
+mod directory;
+mod error;
+mod handles;
+mod limits;
+mod metadata;
+mod open;
+mod pool;
+mod replacement;
+mod stage;
+mod target;
+mod walk;
+mod watch;
+mod write;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use exec_proto::PathUri;
+use exec_proto::fs as wire;
+use exec_proto::rpc::RpcError;
+use exec_proto::sandbox::SandboxContext;
+use rustix::fs::FileType;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::rpc::Outbox;
+
+pub(crate) use directory::read_directory;
+pub(crate) use error::FsError;
+use handles::{Handle, HandleTable, check_read_length, check_write_range};
+use limits::{READ_FILE_BYTES, WATCHED_PATHS};
+pub(crate) use open::{Links, open_to_read, read_to_end};
+pub(crate) use pool::{BlockingPool, Cancelled};
+pub(crate) use walk::{Options as WalkOptions, Walked, walk};
+
+/// The filesystem state of one connection.
+///
+/// Requests may run at the same time. When it is dropped, requests in progress are abandoned, the watch
+/// ends, and files that were being replaced get their old content back.
+#[derive(Debug)]
+pub(crate) struct FsConnection {
+    outbox: Outbox,
+    pool: BlockingPool,
+    handles: Arc<HandleTable>,
+    watch: Mutex<WatchState>,
+}
+
+#[derive(Debug, Default)]
+struct WatchState {
+    /// The greatest id used so far. Zero is no id.
+    last_id: u64,
+    /// Sends the notification of the present watch.
+    task: Option<AbortOnDropHandle<()>>,
+}
+
+impl FsConnection {
+    /// The state of a new connection whose notifications go to `outbox`.
+    pub(crate) fn new(outbox: Outbox) -> Self {
+        Self {
+            outbox,
+            pool: BlockingPool::new(),
+            handles: Arc::default(),
+            watch: Mutex::default(),
+        }
+    }
+
+    /// Where blocking work of this connection runs.
+    pub(crate) fn pool(&self) -> &BlockingPool {
+        &self.pool
+    }
+
+    /// `fs/readFile`
+    pub(crate) async fn read_file(
+        &self,
+        params: wire::ReadFileParams,
+    ) -> Result<wire::ReadFileResult, RpcError> {
+        let path = admit(&params.path, params.sandbox.as_ref())?;
+        let links = Links::from_param(params.follow_symlinks);
+        let read = self.pool.run(move |_| {
+            let (file, stat) = open_to_read(&path, links)?;
+            read_to_end(&file, &stat, READ_FILE_BYTES)
+        });
+        Ok(wire::ReadFileResult {
+            data_base64: read.await?,
+        })
+    }
+
+    /// `fs/writeFile`
+    pub(crate) async fn write_file(&self, params: wire::WriteFileParams) -> Result<(), RpcError> {
+        let path = admit(&params.path, params.sandbox.as_ref())?;
+        let links = Links::from_param(params.follow_symlinks);
+        let write = self.pool.run(move |_| {
+            let data = exec_proto::base64::decode(&params.data_base64).map_err(FsError::Base64)?;
+            write::write_file(&path, links, &data)
+        });
+        Ok(write.await?)
+    }
+
+    /// `fs/createDirectory`
+    pub(crate) async fn create_directory(
+        &self,
+        params: wire::CreateDirectoryParams,
+    ) -> Result<(), RpcError> {
+        let path = admit(&params.path, params.sandbox.as_ref())?;
+        let links = Links::from_param(params.follow_symlinks);
+        let recursive = params.recursive.unwrap_or(true);
+        let create = self
+            .pool
+            .run(move |_| directory::create_directory(&path, recursive, links));
+        Ok(create.await?)
+    }
+
+    /// `fs/getMetadata`
+    pub(crate) async fn get_metadata(
+        &self,
+        params: wire::GetMetadataParams,
+    ) -> Result<wire::GetMetadataResult, RpcError> {
+        let path = admit(&params.path, params.sandbox.as_ref())?;
+        let links = Links::from_param(params.follow_symlinks);
+        let found = self
+            .pool
+            .run(move |_| metadata::metadata(&path, links))
+            .await?;
+        Ok(wire::GetMetadataResult {
+            is_directory: found.kind == FileType::Directory,
+            is_file: found.kind == FileType::RegularFile,
+            is_symlink: found.is_symlink,
+            size: found.size,
+            created_at_ms: found.created_at_ms,
+            modified_at_ms: found.modified_at_ms,
+        })
+    }
+
+    /// `fs/canonicalize`
+    pub(crate) async fn canonicalize(
+        &self,
+        params: wire::CanonicalizeParams,
+    ) -> Result<wire::CanonicalizeResult, RpcError> {
+        let path = admit(&params.path, params.sandbox.as_ref())?;
+        let path = self
+            .pool
+            .run(move |_| metadata::canonicalize(&path))
+            .await?;
+        let path =
+            PathUri::from_native(&path).ok_or(FsError::Io(std::io::ErrorKind::NotFound.into()))?;
+        Ok(wire::CanonicalizeResult { path })
+    }
+
+    /// `fs/readDirectory`
+    pub(crate) async fn read_directory(
+        &self,
+        params: wire::ReadDirectoryParams,
+    ) -> Result<wire::ReadDirectoryResult, RpcError> {
+        let path = admit(&params.path, params.sandbox.as_ref())?;
+        let list = self.pool.run(move |cancelled| {
+            let entries = read_directory(&path, cancelled)?;
+            let entry = |entry: directory::Entry| wire::DirectoryEntry {
+                path: match entry.name.to_str() {
+                    Some(_) => None,
+                    None => PathUri::from_native(&path.join(&entry.name)),
+                },
+                file_name: entry.name.to_string_lossy().into_owned(),
+                is_directory: entry.kind == FileType::Directory,
+                is_file: entry.kind == FileType::RegularFile,
+            };
+            Ok(entries.into_iter().map(entry).collect())
+        });
+        Ok(wire::ReadDirectoryResult {
+            entries: list.await?,
+        })
+    }
+
+    /// `fs/walk`
+    pub(crate) async fn walk(
+        &self,
+        params: wire::WalkParams,
+    ) -> Result<wire::WalkResult, RpcError> {
+        let path = admit(&params.path, params.sandbox.as_ref())?;
+        let options = WalkOptions {
+            max_depth: params.options.max_depth,
+            max_directories: params.options.max_directories,
+            max_entries: params.options.max_entries,
+            follow_directory_links: params.options.follow_directory_symlinks,
+            prune_hidden: params.options.prune_hidden_directories,
+        };
+        options.check()?;
+        let walked = self
+            .pool
+            .run(move |cancelled| walk(&path, options, cancelled))
+            .await?;
+        let entry = |found: walk::Found| wire::WalkEntry {
+            path: found.uri,
+            kind: if found.is_directory {
+                wire::WalkEntryKind::Directory
+            } else {
+                wire::WalkEntryKind::File
+            },
+        };
+        let error = |failed: walk::Failed| wire::WalkError {
+            path: failed.uri,
+            message: failed.message,
+        };
+        Ok(wire::WalkResult {
+            entries: walked.entries.into_iter().map(entry).collect(),
+            errors: walked.errors.into_iter().map(error).collect(),
+            truncated: walked.truncated,
+        })
+    }
+
+    /// `fs/remove`
+    pub(crate) async fn remove(&self, params: wire::RemoveParams) -> Result<(), RpcError> {
+        let path = admit(&params.path, params.sandbox.as_ref())?;
+        let links = Links::from_param(params.follow_symlinks);
+        let recursive = params.recursive.unwrap_or(true);
+        let force = params.force.unwrap_or(true);
+        let remove = self
+            .pool
+            .run(move |_| directory::remove(&path, recursive, force, links));
+        Ok(remove.await?)
+    }
+
+    /// `fs/copy`
+    pub(crate) async fn copy(&self, params: wire::CopyParams) -> Result<(), RpcError> {
+        let source = admit(&params.source_path, params.sandbox.as_ref())?;
+        let destination = admit(&params.destination_path, params.sandbox.as_ref())?;
+        let recursive = params.recursive;
+        let copy = self
+            .pool
+            .run(move |cancelled| copy::copy(&source, &destination, recursive, cancelled));
+        Ok(copy.await?)
+    }
+
+    /// `fs/open`
+    pub(crate) async fn open(
+        &self,
+        params: wire::OpenParams,
+    ) -> Result<wire::OpenResult, RpcError> {
+        let reservation = self.handles.reserve(&params.handle_id)?;
+        let path = admit(&params.path, params.sandbox.as_ref())?;
+        let open = self.pool.run(move |_| match params.mode {
+            wire::OpenMode::Read => Handle::read(&path),
+            wire::OpenMode::Replace => Handle::replace(&path),
+        });
+        reservation.fill(open.await?);
+        Ok(wire::OpenResult {
+            handle_id: params.handle_id,
+        })
+    }
+
+    /// `fs/readBlock`
+    pub(crate) async fn read_block(
+        &self,
+        params: wire::ReadBlockParams,
+    ) -> Result<wire::ReadBlockResult, RpcError> {
+        let handle = self.handles.find(&params.handle_id)?;
+        check_read_length(params.len)?;
+        let handles = Arc::clone(&self.handles);
+        let read = self.pool.run(move |_| {
+            let result = handle.read_block(params.offset, params.len);
+            if result.is_err() {
+                // A failed read ends the handle, as the protocol has it.
+                handles.take(&params.handle_id)?;
+                handle.close();
+            }
+            result
+        });
+        let chunk = read.await?;
+        Ok(wire::ReadBlockResult {
+            eof: chunk.len() < params.len,
+            chunk,
+        })
+    }
+
+    /// `fs/writeBlock`
+    pub(crate) async fn write_block(&self, params: wire::WriteBlockParams) -> Result<(), RpcError> {
+        let handle = self.handles.find(&params.handle_id)?;
+        check_write_range(params.offset, params.chunk.len())?;
+        let write = self
+            .pool
+            .run(move |_| handle.write_block(params.offset, &params.chunk));
+        Ok(write.await?)
+    }
+
+    /// `fs/close`
+    pub(crate) async fn close(&self, params: wire::CloseParams) -> Result<(), RpcError> {
+        let Some(handle) = self.handles.take(&params.handle_id)? else {
+            return Ok(());
+        };
+        let close = self.pool.run(move |_| {
+            handle.close();
+            Ok(())
+        });
+        Ok(close.await?)
+    }
+
+    /// `fs/watchMissing`
+    pub(crate) async fn watch_missing(
+        &self,
+        params: wire::WatchMissingParams,
+    ) -> Result<wire::WatchMissingResult, RpcError> {
+        Ok(wire::WatchMissingResult {
+            watching: self.start_watch(params).await,
+        })
+    }
+
+    async fn start_watch(&self, params: wire::WatchMissingParams) -> bool {
+        let watch_id = params.watch_id;
+        {
+            let mut state = self.lock_watch();
+            if watch_id <= state.last_id {
+                return false;
+            }
+            state.last_id = watch_id;
+        }
+        if !(1..=WATCHED_PATHS).contains(&params.missing.len()) {
+            return false;
+        }
+        let missing: Result<Vec<_>, _> = params.missing.iter().map(native).collect();
+        let present = params.present.as_ref().map(native).transpose();
+        let (Ok(missing), Ok(present)) = (missing, present) else {
+            return false;
+        };
+        let arm = self
+            .pool
+            .run(move |_| Ok(watch::Armed::new(&missing, present.as_deref())));
+        let Ok(Some(armed)) = arm.await else {
+            return false;
+        };
+        let outbox = self.outbox.clone();
+        let mut state = self.lock_watch();
+        if state.last_id != watch_id {
+            // A later request has taken over in the meantime.
+            return false;
+        }
+        // Owned by the connection: a new watch or the end of the connection aborts it.
+        state.task = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+            armed.fired().await;
+            let changed = wire::MissingChangedNotification { watch_id };
+            let _ = outbox.notify(wire::MISSING_CHANGED, &changed).await;
+        })));
+        true
+    }
+
+    fn lock_watch(&self) -> MutexGuard<'_, WatchState> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The native path of a request, unless its sandbox would have to be enforced.
+fn admit(path: &PathUri, sandbox: Option<&SandboxContext>) -> Result<PathBuf, FsError> {
+    if sandbox.is_some_and(SandboxContext::restricts_files) {
+        return Err(FsError::Sandbox);
+    }
+    native(path)
+}
+
+/// The native path, without repeated and trailing slashes.
+pub(crate) fn native(path: &PathUri) -> Result<PathBuf, FsError> {
+    let path = path
+        .to_native()
+        .map_err(|err| FsError::ForeignPath(err.to_string()))?;
+    Ok(path.components().collect())
+}
+
+#[cfg(test)]
+mod tests;
