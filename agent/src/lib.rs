@@ -14,6 +14,8 @@
 //! - `session` owns connections, sessions that outlive them, and the dispatch of methods.
 //! - `process` runs programs; nothing else in the crate spawns any.
 //! - [`listener`] takes connections of this machine: websocket and standard input and output.
+//! - `fs` reads, writes, lists and watches files; `config_layers` and `capabilities` look at the files
+//!   that configure Codex.
 //! - [`http`] performs HTTP requests for clients.
 //! - [`cli`], [`config`] and [`credential`] say what to do; everything is checked before anything
 //!   is bound or dialed, and credentials are out of the environment before anything else runs.
@@ -23,11 +25,14 @@
 //! Losing a connection ends no process. Only the session's time to live, `process/terminate` or
 //! shutdown does.
 
+mod capabilities;
 pub mod cli;
 pub mod config;
+mod config_layers;
 pub mod credential;
 pub mod environment;
 pub mod events;
+mod fs;
 pub mod http;
 pub mod listener;
 pub mod rpc;
