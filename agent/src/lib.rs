@@ -19,6 +19,8 @@
 //! - [`http`] performs HTTP requests for clients.
 //! - [`cli`], [`config`] and [`credential`] say what to do; everything is checked before anything
 //!   is bound or dialed, and credentials are out of the environment before anything else runs.
+//! - [`supervisor`] keeps the executor attached to its environment in remote mode.
+//! - [`program`] puts the parts together.
 //! - [`events`] is the log.
 //! - [`environment`] is what the executor says about itself and what children inherit.
 //!
@@ -35,5 +37,9 @@ pub mod events;
 mod fs;
 pub mod http;
 pub mod listener;
+mod random;
+mod relay;
 pub mod rpc;
+pub mod serve;
 pub mod shutdown;
+pub mod supervisor;

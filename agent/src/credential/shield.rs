@@ -7,22 +7,22 @@
 //! with the same id, the same arguments and an environment without it:
 //!
 //! ```text
-//! exec-server (EXEC_SERVER_TOKEN=...)  --memfd, exec-->  exec-server (EXEC_SERVER_SECRET_FD=3)
-//!                                                        reads and closes descriptor 3
+//! exec-server (EXEC_SERVER_TOKEN=...)  --memfd, exec-->  exec-server
+//!                                                        finds the file among its descriptors,
+//!                                                        reads and closes it
 //! ```
 //!
 //! It also makes the process undumpable, so that processes of the same user can neither attach to
 //! it nor read its memory, environment or descriptors. Processes with `CAP_SYS_PTRACE` still can.
 
 use std::{
-    ffi::OsString,
     fs::File,
     io::{self, Read as _, Write as _},
     os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        fd::{FromRawFd as _, OwnedFd, RawFd},
         unix::{ffi::OsStringExt as _, process::CommandExt as _},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
 };
 
@@ -40,9 +40,9 @@ pub enum ShieldError {
     /// The credential could not be moved.
     #[error("failed to move the credential out of the environment; use --token-file instead")]
     Move(#[source] io::Error),
-    /// The descriptor that was handed over is not what it should be.
-    #[error("{SECRET_FD} does not name a credential; do not set it by hand")]
-    Descriptor,
+    /// The memory file cannot be read.
+    #[error("failed to read the credential that was moved out of the environment")]
+    Receive(#[source] io::Error),
     /// The credential is not text.
     #[error("the credential in the environment is not valid UTF-8")]
     NotUtf8,
@@ -65,9 +65,9 @@ pub fn shield() -> Result<Option<SecretString>, ShieldError> {
     {
         return Err(ShieldError::Move(restart()));
     }
-    match std::env::var_os(SECRET_FD) {
+    match inherited_memory_file() {
         None => Ok(None),
-        Some(number) => receive(number).map(Some),
+        Some(file) => read_token(&file).map(Some),
     }
 }
 
@@ -78,8 +78,9 @@ fn restart() -> io::Error {
         .filter_map(std::env::var_os)
         .map(|value| Zeroizing::new(value.into_vec()))
         .find(|value| !value.trim_ascii().is_empty());
-    let handed_over = match secret.map(|secret| memory_file(&secret)).transpose() {
-        Ok(handed_over) => handed_over,
+    // Stays open until the program is replaced, and across that.
+    let _handed_over = match secret.map(|secret| memory_file(&secret)).transpose() {
+        Ok(file) => file,
         Err(error) => return error,
     };
     let mut error = io::Error::from(io::ErrorKind::NotFound);
@@ -95,11 +96,8 @@ fn restart() -> io::Error {
             command.arg0(name);
         }
         command.args(arguments);
-        for name in SECRET_VARIABLES.into_iter().chain([SECRET_FD]) {
+        for name in SECRET_VARIABLES {
             command.env_remove(name);
-        }
-        if let Some(descriptor) = &handed_over {
-            command.env(SECRET_FD, descriptor.as_raw_fd().to_string());
         }
         error = command.exec();
     }
@@ -117,42 +115,43 @@ fn memory_file(content: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// Reads the credential that the first incarnation left, and closes it.
+/// Takes over the memory file that the first incarnation left, if there is one.
 ///
 /// JUSTIFICATION for the unsafe block: an inherited descriptor is only known by its number.
 #[expect(
     unsafe_code,
     reason = "an inherited descriptor is only known by its number"
 )]
-fn receive(number: OsString) -> Result<SecretString, ShieldError> {
-    let number: RawFd = number
-        .to_str()
-        .and_then(|text| text.parse().ok())
-        .filter(|number| *number > 2)
-        .ok_or(ShieldError::Descriptor)?;
-    let target = std::fs::read_link(format!("/proc/self/fd/{number}"))
-        .map_err(|_| ShieldError::Descriptor)?;
-    if !target
-        .to_string_lossy()
-        .starts_with(&format!("/memfd:{MEMORY_FILE_NAME}"))
-    {
-        return Err(ShieldError::Descriptor);
-    }
+fn inherited_memory_file() -> Option<File> {
+    let number: RawFd = std::fs::read_dir("/proc/self/fd")
+        .ok()?
+        .filter_map(Result::ok)
+        .find(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| is_memory_file(&target)))?
+        .file_name()
+        .to_str()?
+        .parse()
+        .ok()?;
     // SAFETY: the descriptor is open, as the link just read shows, and it is the memory file that
     // `restart` made, as its name shows. Nothing else owns it: this is the first thing that `main`
     // does, so no other code of this process has opened or adopted descriptors yet.
-    let file = unsafe { File::from_raw_fd(number) };
-    read_token(&file)
+    Some(unsafe { File::from_raw_fd(number) })
+}
+
+fn is_memory_file(link: &Path) -> bool {
+    link.to_str()
+        .and_then(|link| link.strip_prefix("/memfd:"))
+        .and_then(|rest| rest.strip_prefix(MEMORY_FILE_NAME))
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
 }
 
 fn read_token(mut file: &File) -> Result<SecretString, ShieldError> {
     use std::io::Seek as _;
 
     let mut content = Zeroizing::new(Vec::with_capacity(MAX_TOKEN_BYTES));
-    file.rewind().map_err(|_| ShieldError::Descriptor)?;
+    file.rewind().map_err(ShieldError::Receive)?;
     file.take(READ_LIMIT)
         .read_to_end(&mut content)
-        .map_err(|_| ShieldError::Descriptor)?;
+        .map_err(ShieldError::Receive)?;
     let text = str::from_utf8(&content).map_err(|_| ShieldError::NotUtf8)?;
     Ok(SecretString::from(text.trim()))
 }
@@ -168,8 +167,6 @@ const SECRET_VARIABLES: [&str; 4] = [
     "CODEX_EXEC_SERVER_NOISE_AUTH_TOKEN",
 ];
 
-/// Names the descriptor of the memory file; holds nothing secret itself.
-const SECRET_FD: &str = "EXEC_SERVER_SECRET_FD";
 const MEMORY_FILE_NAME: &str = "exec-server-secret";
 const MAX_TOKEN_BYTES: usize = 16 << 10;
 /// More than a usable token has, so that one that is too long is still refused as such.
@@ -191,18 +188,16 @@ mod tests {
     }
 
     #[test]
-    fn numbers_that_name_something_else_are_refused() {
-        for number in ["", "0", "2", "-1", "x", "99999", "1e3"] {
-            assert!(
-                matches!(receive(number.into()), Err(ShieldError::Descriptor)),
-                "{number}"
-            );
+    fn only_our_own_memory_file_is_taken_over() {
+        for (link, expected) in [
+            ("/memfd:exec-server-secret (deleted)", true),
+            ("/memfd:exec-server-secret", true),
+            ("/memfd:exec-server-secrets (deleted)", false),
+            ("/memfd:other (deleted)", false),
+            ("/tmp/memfd:exec-server-secret", false),
+            ("pipe:[1]", false),
+        ] {
+            assert_eq!(is_memory_file(Path::new(link)), expected, "{link}");
         }
-        let other = tempfile::tempfile().unwrap();
-        let number = other.as_raw_fd().to_string();
-        assert!(matches!(
-            receive(number.into()),
-            Err(ShieldError::Descriptor)
-        ));
     }
 }

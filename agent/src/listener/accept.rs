@@ -24,7 +24,7 @@ use tokio_tungstenite::{WebSocketStream, tungstenite::protocol::Role};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    ListenAddress, Serve,
+    ListenAddress,
     answer::{Answer, answer},
     auth::WebSocketAuth,
     budget::Inbox,
@@ -33,6 +33,7 @@ use super::{
 use crate::{
     events,
     rpc::{PeerLabel, Transport},
+    serve::Serve,
 };
 
 /// What a [`Listener`] needs to know.

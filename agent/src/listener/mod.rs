@@ -2,7 +2,7 @@
 //!
 //! Responsible for turning a local peer into an [`rpc::Transport`](crate::rpc::Transport): HTTP
 //! answers, authentication, websocket framing, line framing, keepalive and the closing handshake.
-//! Not responsible for what the messages mean; whatever is behind [`Serve`] does.
+//! Not responsible for what the messages mean; whatever is behind [`Serve`](crate::serve::Serve) does.
 //!
 //! ```text
 //! TCP accept -> HTTP (answer.rs, auth.rs, jwt.rs) -> websocket pump (websocket.rs) -+-> Transport -> Serve
@@ -27,19 +27,3 @@ pub use auth::{AuthMode, AuthOptions, WebSocketAuth};
 pub(crate) use stdio::LineError;
 pub use stdio::serve_stdio;
 pub use websocket::Keepalive;
-
-use std::sync::Arc;
-
-use tokio_util::sync::CancellationToken;
-
-use crate::rpc::Transport;
-
-/// What is behind a listener: serves one JSON-RPC connection to its end.
-pub trait Serve: Send + Sync + 'static {
-    /// Serves `transport` until it is disconnected or `cancel`.
-    fn serve(
-        self: Arc<Self>,
-        transport: Transport,
-        cancel: CancellationToken,
-    ) -> impl Future<Output = ()> + Send + 'static;
-}

@@ -13,10 +13,11 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
-use super::{Serve, budget::Inbox};
+use super::budget::Inbox;
 use crate::{
     events,
     rpc::{PeerLabel, Transport},
+    serve::Serve,
 };
 
 /// Serves the process's own standard input and output until its input ends.

@@ -1,0 +1,254 @@
+//! Remote mode: register, dial, serve, wait, and again, for as long as the process lives.
+//!
+//! ```text
+//!            +---------------- rejected with 4xx, or failed too often ----------------+
+//!            v                                                                        |
+//!      Registering --ok--> (Waiting, after a 4xx) --> Dialing --ok--> Serving --ended--> Waiting
+//!        |    ^                                       |    ^                             |
+//!        +-Waiting (registry trouble)                 +-Waiting (5xx, TCP, TLS) <--------+
+//! ```
+//!
+//! Trouble with the registry or the rendezvous never ends the process: running commands would be
+//! lost with it, and whatever is wrong can usually be put right from outside. It is logged with
+//! what to do, at most once a minute while it stays the same.
+//!
+//! Not responsible for what happens on a connection: [`relay`](crate::relay) is.
+
+mod advice;
+mod trouble;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::HeaderValue;
+use rand::{SeedableRng as _, rngs::StdRng};
+use registry_client::{
+    ConnectError, Registration, RegistryClient, RegistryError, WebSocket, new_request_id, wire,
+};
+use relay_driver::DisconnectReason;
+use relay_proto::{
+    Identity,
+    backoff::{Backoff, BackoffConfig, Jitter},
+    ids::EnvironmentId,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{events, relay, serve::Serve};
+use trouble::{Trouble, TroubleLog};
+
+/// Keeps one executor attached to one environment.
+#[derive(Debug)]
+pub struct Supervisor<S> {
+    registry: RegistryClient,
+    environment: EnvironmentId,
+    identity: Arc<Identity>,
+    sessions: Arc<S>,
+    backoff: Backoff,
+    rng: StdRng,
+    log: TroubleLog,
+    /// Failures to open a websocket with the current registration.
+    failed_dials: u32,
+}
+
+/// What the supervisor does next.
+#[derive(Debug)]
+enum State {
+    /// Ask the registry for a registration; then dial at once, or after a delay because the last
+    /// URL was rejected.
+    Registering { dial: Pace },
+    /// Open the websocket of this registration.
+    Dialing(Registration),
+    /// Serve streams on it.
+    Serving(Registration, Box<WebSocket>),
+}
+
+/// Whether to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    AtOnce,
+    AfterDelay,
+}
+
+impl<S: Serve> Supervisor<S> {
+    /// Starts unregistered. `backoff` is [`BACKOFF`] outside tests, `seed` is for its jitter.
+    pub fn new(
+        registry: RegistryClient,
+        environment: EnvironmentId,
+        identity: Arc<Identity>,
+        sessions: Arc<S>,
+        backoff: BackoffConfig,
+        seed: [u8; 32],
+    ) -> Self {
+        Self {
+            registry,
+            environment,
+            identity,
+            sessions,
+            backoff: Backoff::new(backoff),
+            rng: StdRng::from_seed(seed),
+            log: TroubleLog::default(),
+            failed_dials: 0,
+        }
+    }
+
+    /// Runs until `cancel`, then ends the connection in an orderly way.
+    pub async fn run(mut self, cancel: CancellationToken) {
+        let mut state = State::Registering { dial: Pace::AtOnce };
+        loop {
+            state = match state {
+                // This state ends by itself when cancelled, so that peers are told.
+                State::Serving(registration, websocket) => {
+                    let next = self.serve(registration, *websocket, &cancel).await;
+                    if cancel.is_cancelled() {
+                        return;
+                    }
+                    next
+                }
+                other => tokio::select! {
+                    next = self.step(other) => next,
+                    () = cancel.cancelled() => return,
+                },
+            };
+        }
+    }
+
+    async fn step(&mut self, state: State) -> State {
+        match state {
+            State::Registering { dial } => self.register(dial).await,
+            State::Dialing(registration) => self.dial(registration).await,
+            serving @ State::Serving(..) => serving,
+        }
+    }
+
+    async fn register(&mut self, dial: Pace) -> State {
+        let key = self.identity.public_key();
+        match self.registry.register(&self.environment, key).await {
+            Ok(registration) => {
+                self.failed_dials = 0;
+                self.log.clear();
+                events::registered(&self.environment, &registration.registration);
+                if dial == Pace::AfterDelay {
+                    let delay = self.backoff.next_delay(&mut self.rng, None);
+                    tokio::time::sleep(delay).await;
+                }
+                State::Dialing(registration)
+            }
+            Err(error) => {
+                self.registry_trouble(&error).await;
+                State::Registering { dial }
+            }
+        }
+    }
+
+    async fn registry_trouble(&mut self, error: &RegistryError) {
+        let delay = self.backoff.next_delay(&mut self.rng, error.retry_after());
+        let trouble = Trouble {
+            text: format!(
+                "cannot register with {}: {}",
+                self.registry.base().host(),
+                events::Chain(error)
+            ),
+            advice: advice::for_registry(error),
+        };
+        self.log.note(trouble, delay, Instant::now());
+        tokio::time::sleep(delay).await;
+    }
+
+    async fn dial(&mut self, registration: Registration) -> State {
+        let connector = self.registry.connector();
+        let request = new_request_id();
+        let mut headers = connector.environment().websocket_headers();
+        if let Ok(value) = HeaderValue::from_str(&request) {
+            headers.insert(wire::REQUEST_ID_HEADER, value);
+        }
+        events::dialing(&registration.url.host(), &request);
+        match connector.websocket(&registration.url, headers).await {
+            Ok(websocket) => {
+                self.failed_dials = 0;
+                self.log.clear();
+                self.backoff.connected(Instant::now());
+                events::connected(&self.environment, &registration.url.host());
+                State::Serving(registration, Box::new(websocket))
+            }
+            Err(error) => self.dial_failed(registration, &error, &request).await,
+        }
+    }
+
+    async fn dial_failed(
+        &mut self,
+        registration: Registration,
+        error: &ConnectError,
+        request: &str,
+    ) -> State {
+        self.failed_dials = self.failed_dials.saturating_add(1);
+        let new_url = error.needs_new_url() || self.failed_dials >= MAX_FAILED_DIALS;
+        let text = format!("cannot connect to the rendezvous: {}", events::Chain(error));
+        let advice = advice::for_rendezvous(error);
+        if new_url && error.retry_after().is_none() {
+            // The delay comes between the registration and the next attempt.
+            self.log
+                .note_unpaced(Trouble { text, advice }, request, Instant::now());
+            return State::Registering {
+                dial: Pace::AfterDelay,
+            };
+        }
+        let delay = self.backoff.next_delay(&mut self.rng, error.retry_after());
+        self.log
+            .note(Trouble { text, advice }, delay, Instant::now());
+        tokio::time::sleep(delay).await;
+        if new_url {
+            return State::Registering { dial: Pace::AtOnce };
+        }
+        State::Dialing(registration)
+    }
+
+    async fn serve(
+        &mut self,
+        registration: Registration,
+        websocket: WebSocket,
+        cancel: &CancellationToken,
+    ) -> State {
+        let start = Instant::now();
+        let reason = relay::serve(
+            relay::Attachment {
+                registry: self.registry.clone(),
+                identity: Arc::clone(&self.identity),
+                environment: self.environment.clone(),
+                registration: registration.registration.clone(),
+                sessions: Arc::clone(&self.sessions),
+            },
+            websocket,
+            cancel.clone(),
+        )
+        .await;
+        events::disconnected(&self.environment, reason.reason(), start.elapsed());
+        self.backoff.lost(Instant::now());
+        if reason != DisconnectReason::LocalShutdown {
+            let delay = self.backoff.next_delay(&mut self.rng, None);
+            events::reconnecting(delay);
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = cancel.cancelled() => {}
+            }
+        }
+        State::Dialing(registration)
+    }
+}
+
+/// The longest delay is a third of the 45 s for which a harness tries to get its session back, so
+/// that an executor on a path that works again is there in time.
+pub const BACKOFF: BackoffConfig = BackoffConfig {
+    min_delay: Duration::from_secs(1),
+    max_delay: Duration::from_secs(15),
+    jitter: Jitter::HalfToFull,
+    stable_after: Duration::from_secs(10),
+};
+
+/// Failures without a verdict on the URL, after which it is replaced all the same: it may name a
+/// rendezvous that no longer exists.
+const MAX_FAILED_DIALS: u32 = 5;
+
+#[cfg(test)]
+mod tests;
