@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::FutureExt;
-use futures_util::{Sink, Stream};
+use futures_util::{Sink, SinkExt, Stream};
 use relay_proto::{Connection, Transmit, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
@@ -71,7 +71,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
 
     /// Writes everything the connection still has to say, and a close frame.
     pub(crate) async fn goodbye(&mut self, connection: &mut Connection) -> Result<(), Error> {
-        poll_fn(|cx| {
+        // Nothing can be written to a websocket that the peer has closed, except the answer to that.
+        let written = poll_fn(|cx| {
             loop {
                 match self.poll_write(connection, cx) {
                     Ok(true) => {}
@@ -81,8 +82,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 }
             }
         })
-        .await?;
-        self.websocket.close(None).await
+        .await;
+        SinkExt::close(&mut self.websocket).await?;
+        written
     }
 
     fn poll_read(&mut self, connection: &Connection, cx: &mut Context<'_>) -> Poll<Io> {

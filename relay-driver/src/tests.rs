@@ -427,6 +427,10 @@ async fn the_end_of_the_websocket_is_told_apart() {
     let (mut running, _requests) = executor_on(client);
     server.close(None).await.unwrap();
     assert_eq!(running.end().await, DisconnectReason::PeerClose);
+    assert!(
+        matches!(server.next().await, Some(Ok(Message::Close(_)))),
+        "the close is answered"
+    );
 
     let (client, server) = sockets(65_536).await;
     let (mut running, _requests) = executor_on(client);

@@ -149,6 +149,11 @@ impl Stream {
         Ok(Some((frame.freeze(), completed)))
     }
 
+    #[cfg(test)]
+    pub(crate) fn skip_to(&mut self, seq: Seq) {
+        self.sealer.skip_to(seq);
+    }
+
     /// Whether a record is missing that others wait for.
     pub(crate) fn has_gap(&self) -> bool {
         self.gap_deadline.is_some()

@@ -3,7 +3,7 @@
 //! Decoding is parsing plus checking in one step: a [`Frame`] that exists is valid. The payload of a
 //! decoded frame shares the memory of the message it came from.
 //!
-//! A router that only needs to know where a frame goes uses [`peek`] and forwards the bytes as they
+//! A router that only needs to know where a frame goes uses [`peek()`] and forwards the bytes as they
 //! came, so that fields it does not know survive.
 //!
 //! ```text

@@ -320,6 +320,30 @@ fn closing_does_not_wait_for_ever() {
 }
 
 #[test]
+fn the_end_of_the_sequence_numbers_ends_the_stream() {
+    let mut pair = Pair::with_streams(&["a", "b"]);
+    let last = crate::ids::Seq(u32::MAX - 1);
+    pair.executor
+        .streams
+        .get_mut(&id("a"))
+        .unwrap()
+        .skip_to(last);
+    pair.executor.send(pair.now, &id("a"), bytes(10)).unwrap();
+    pair.executor.send(pair.now, &id("a"), bytes(10)).unwrap();
+    let sent: Vec<_> = pair
+        .executor_frames()
+        .into_iter()
+        .map(|frame| frame.body)
+        .collect();
+    assert!(matches!(sent[0], Body::Data { seq, .. } if seq == last));
+    assert!(matches!(sent[1], Body::Reset { .. }));
+    assert_eq!(sent.len(), 2);
+    pair.settle();
+    assert_eq!(pair.reasons(), [("executor", "sequence_exhausted")]);
+    assert_eq!(pair.executor.send_bytes, 0);
+}
+
+#[test]
 fn messages_complete_before_the_end_are_delivered() {
     let mut pair = Pair::with_streams(&["a"]);
     for n in 0..3 {
