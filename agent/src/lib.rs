@@ -11,7 +11,7 @@
 //! ```
 //!
 //! - [`rpc`] is the seam between transports and sessions.
-//! - `session` owns connections, sessions that outlive them, and the dispatch of methods.
+//! - [`session`] owns connections, sessions that outlive them, and the dispatch of methods.
 //! - `process` runs programs; nothing else in the crate spawns any.
 //! - [`listener`] takes connections of this machine: websocket and standard input and output.
 //! - `fs` reads, writes, lists and watches files; `config_layers` and `capabilities` look at the files
@@ -37,9 +37,11 @@ pub mod events;
 mod fs;
 pub mod http;
 pub mod listener;
+mod process;
 mod random;
 mod relay;
 pub mod rpc;
 pub mod serve;
+pub mod session;
 pub mod shutdown;
 pub mod supervisor;

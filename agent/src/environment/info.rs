@@ -26,7 +26,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     windows_mxc: false,
     linux_root_write_preserves_devices: false,
     linux_approved_root_write_preserves_restrictions: false,
-    process_stdin_close: false,
+    process_stdin_close: true,
 };
 
 /// Names the program towards clients that keep settings by provider: a constant of the program,

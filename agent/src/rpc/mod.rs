@@ -2,7 +2,8 @@
 //!
 //! A websocket message, a line of standard input and a message of a relay stream all become the
 //! [`Bytes`] of one JSON message here, and outgoing messages are the same. Framing, keepalive and
-//! encryption belong to the transports; classification and answers belong to `session`.
+//! encryption belong to the transports; classification and answers belong to
+//! [`session`](crate::session).
 
 mod outbox;
 
@@ -12,8 +13,8 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
+pub(crate) use outbox::Lane;
 pub use outbox::{Disconnected, Outbox};
-pub(crate) use outbox::{Lane, OutboxWriter};
 
 /// One JSON-RPC connection. Either side dropping its channel ends means disconnected.
 ///

@@ -1,0 +1,124 @@
+//! A process group, its leader's end, and the one rule about process numbers: a number is only
+//! signalled while its leader has not been reaped, because only then it cannot belong to another.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid,
+};
+
+use super::watched::{WatchedFd, watch};
+
+/// Exit code when the kernel tells neither a status nor a signal.
+const UNKNOWN_EXIT_CODE: i32 = -1;
+
+/// A session leader of ours and the group it leads.
+#[derive(Debug)]
+pub(super) struct ProcessGroup {
+    /// `None` once reaped.
+    leader: Mutex<Option<Pid>>,
+    pidfd: WatchedFd,
+    exit_code: OnceLock<i32>,
+}
+
+impl ProcessGroup {
+    /// Takes over a child that leads its own group. Must be called inside the runtime.
+    ///
+    /// # Errors
+    ///
+    /// If the descriptor cannot be watched; the child has been killed then.
+    pub(super) fn new(leader: Pid, pidfd: OwnedFd) -> io::Result<Self> {
+        match watch(pidfd, tokio::io::Interest::READABLE) {
+            Ok(pidfd) => {
+                let leader = Mutex::new(Some(leader));
+                Ok(Self {
+                    leader,
+                    pidfd,
+                    exit_code: OnceLock::new(),
+                })
+            }
+            Err((pidfd, err)) => {
+                let _ = kill_process_group(leader, Signal::KILL);
+                let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
+                Err(err)
+            }
+        }
+    }
+
+    /// Waits for the leader's end and returns its exit code: the status, or 128 plus the signal.
+    /// The leader stays a zombie until [`Self::reap`].
+    pub(super) async fn exited(&self) -> i32 {
+        loop {
+            if let Some(code) = self.exit_code() {
+                return code;
+            }
+            // An error means the reactor is gone, and then nobody waits for the answer.
+            let Ok(mut ready) = self.pidfd.readable().await else {
+                return UNKNOWN_EXIT_CODE;
+            };
+            if self.exit_code().is_none() {
+                ready.clear_ready();
+            }
+        }
+    }
+
+    /// The exit code, if the leader has ended.
+    pub(super) fn exit_code(&self) -> Option<i32> {
+        if let Some(code) = self.exit_code.get() {
+            return Some(*code);
+        }
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let code = match waitid(WaitId::PidFd(self.pidfd.get_ref().as_fd()), options) {
+            Ok(None) | Err(rustix::io::Errno::INTR) => return None,
+            Ok(Some(status)) => code_of(&status),
+            Err(_) => UNKNOWN_EXIT_CODE,
+        };
+        Some(*self.exit_code.get_or_init(|| code))
+    }
+
+    /// Signals every process of the group. Does nothing after the leader was reaped.
+    pub(super) fn signal(&self, signal: Signal) {
+        let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(leader) = *leader {
+            // Fails only when no member is left to receive it.
+            let _ = kill_process_group(leader, signal);
+        }
+    }
+
+    /// Frees the leader's number. Only after [`Self::exited`].
+    pub(super) fn reap(&self) {
+        let mut leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
+        if leader.take().is_some() {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+            let _ = waitid(WaitId::PidFd(self.pidfd.get_ref().as_fd()), options);
+        }
+    }
+}
+
+impl Drop for ProcessGroup {
+    /// Ends a group whose pump is gone, which happens when the runtime shuts down.
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+        let leader = self
+            .leader
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        if leader.take().is_some() {
+            // SIGKILL was sent, so this wait is short; without it a zombie would stay.
+            let _ = waitid(
+                WaitId::PidFd(self.pidfd.get_ref().as_fd()),
+                WaitIdOptions::EXITED,
+            );
+        }
+    }
+}
+
+fn code_of(status: &WaitIdStatus) -> i32 {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => UNKNOWN_EXIT_CODE,
+    }
+}

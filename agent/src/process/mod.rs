@@ -1,0 +1,139 @@
+//! Programs: spawning, output, input, signals, and the record that stays after the end.
+//!
+//! ```text
+//!                    spawn (own thread)
+//!                      |
+//!   stdout, stderr --> pump --> output_log (1 MiB) --> process/read
+//!   or a terminal       |  \--> events --> the attached connection, waiting for room
+//!   stdin <-- stdin queue <-- process/write
+//!   pidfd --> group: exit code, kill, reap
+//! ```
+//!
+//! Each process leads its own session and group. Its leader is not reaped before the record is
+//! closed, so that the group's number cannot be reused while something may still signal it: a
+//! leftover background child can always be killed, and nothing else ever is.
+//!
+//! A process belongs to a session, not to a connection. While no connection is attached its output
+//! goes to the log only; while one is attached but does not read, the pump waits, the pipe fills and
+//! the program blocks. Signals, terminate and the exit code do not depend on the pump.
+
+mod group;
+mod lookup;
+mod output_log;
+mod pty;
+mod pump;
+mod spawn;
+mod stdin;
+mod table;
+mod watched;
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use exec_proto::RpcError;
+use exec_proto::process::{ReadParams, ReadResult, WriteParams, WriteStatus};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use group::ProcessGroup;
+use output_log::OutputLog;
+use stdin::Stdin;
+
+pub(crate) use spawn::Spawner;
+pub(crate) use table::{ProcessTable, Reservation, TableConfig};
+
+/// Longest process id. It is repeated in every event.
+pub(crate) const MAX_PROCESS_ID_BYTES: usize = 4096;
+
+/// A started process, as seen by requests. The pump holds the other end.
+#[derive(Debug)]
+pub(crate) struct Process {
+    id: String,
+    log: Mutex<OutputLog>,
+    /// Told after every change of the log.
+    changed: watch::Sender<()>,
+    group: ProcessGroup,
+    stdin: Stdin,
+    /// Cancelled by terminate: output is not read any further.
+    stop: CancellationToken,
+}
+
+impl Process {
+    fn new(id: String, group: ProcessGroup, stdin: Stdin) -> Self {
+        Self {
+            id,
+            log: Mutex::default(),
+            changed: watch::Sender::new(()),
+            group,
+            stdin,
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// `process/read`: what is retained after a number, waiting for something new if asked to.
+    pub(crate) async fn read(&self, params: &ReadParams) -> ReadResult {
+        let after = params.after_seq.unwrap_or(0);
+        let mut changed = self.changed.subscribe();
+        let ready = async {
+            while !self.log(|log| log.is_ready(after)) {
+                if changed.changed().await.is_err() {
+                    break;
+                }
+            }
+        };
+        let wait = Duration::from_millis(params.wait_ms.unwrap_or(0));
+        if !wait.is_zero() {
+            // Running out of time is an answer like any other.
+            let _ = tokio::time::timeout(wait, ready).await;
+        }
+        self.log(|log| log.read(after, params.max_bytes))
+    }
+
+    /// `process/write`: queues bytes for standard input, once per write id.
+    pub(crate) async fn write(&self, params: WriteParams) -> Result<WriteStatus, RpcError> {
+        self.stdin.write(params.chunk, params.write_id).await
+    }
+
+    /// `process/closeStdin`: ends standard input after the writes accepted so far.
+    pub(crate) async fn close_stdin(&self) -> Result<(), RpcError> {
+        self.stdin.close().await
+    }
+
+    /// Sends SIGINT to the group; does nothing after the exit.
+    pub(crate) fn interrupt(&self) {
+        if !self.has_exited() {
+            self.group.signal(rustix::process::Signal::INT);
+        }
+    }
+
+    /// Kills the group and stops reading. Returns whether the main process was still running.
+    ///
+    /// After the exit this ends what the process left behind in its group, which the reference
+    /// cannot do.
+    pub(crate) fn terminate(&self) -> bool {
+        let was_running = !self.has_exited();
+        self.stdin.terminate();
+        self.group.signal(rustix::process::Signal::KILL);
+        self.stop.cancel();
+        was_running
+    }
+
+    fn has_exited(&self) -> bool {
+        self.group.exit_code().is_some()
+    }
+
+    fn retained_bytes(&self) -> usize {
+        self.log(|log| log.retained_bytes())
+    }
+
+    fn log<T>(&self, look: impl FnOnce(&OutputLog) -> T) -> T {
+        look(&self.log.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the log and tells waiting readers.
+    fn update<T>(&self, change: impl FnOnce(&mut OutputLog) -> T) -> T {
+        let result = change(&mut self.log.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.send_replace(());
+        result
+    }
+}

@@ -1,0 +1,106 @@
+//! What a process wrote, as far as it is retained, and the numbering of its events.
+//!
+//! One counter numbers output, exit and close. Only output is kept as chunks; the oldest go first,
+//! whole, when a limit is exceeded. There is no marker for evicted output on the wire: a reader
+//! sees a first number beyond `after + 1`.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use exec_proto::process::{Chunk, ReadResult, Stream};
+
+/// Retained output of one process.
+pub(super) const MAX_BYTES: usize = 1 << 20;
+
+/// Retained chunks of one process; bounds the overhead of tiny ones.
+pub(super) const MAX_CHUNKS: usize = 50_000;
+
+/// Retained output and terminal state of one process.
+#[derive(Debug, Default)]
+pub(super) struct OutputLog {
+    chunks: VecDeque<Chunk>,
+    bytes: usize,
+    /// Events so far, which is the number of the last one.
+    events: u64,
+    exit_code: Option<i32>,
+    closed: bool,
+}
+
+impl OutputLog {
+    /// Appends output and returns its number.
+    pub(super) fn push_output(&mut self, stream: Stream, chunk: Bytes) -> u64 {
+        let seq = self.next_event();
+        self.bytes += chunk.len();
+        self.chunks.push_back(Chunk { seq, stream, chunk });
+        while self.bytes > MAX_BYTES || self.chunks.len() > MAX_CHUNKS {
+            let Some(oldest) = self.chunks.pop_front() else {
+                break;
+            };
+            self.bytes -= oldest.chunk.len();
+        }
+        seq
+    }
+
+    /// Records the exit and returns its number.
+    pub(super) fn push_exited(&mut self, exit_code: i32) -> u64 {
+        self.exit_code = Some(exit_code);
+        self.next_event()
+    }
+
+    /// Records the close and returns its number, the last one.
+    pub(super) fn push_closed(&mut self) -> u64 {
+        self.closed = true;
+        self.next_event()
+    }
+
+    /// Whether a waiting read has something to return.
+    pub(super) fn is_ready(&self, after: u64) -> bool {
+        self.chunks.back().is_some_and(|last| last.seq > after)
+            || self.closed
+            || (self.exit_code.is_some() && after < self.events)
+    }
+
+    /// The answer to `process/read`.
+    ///
+    /// With `max_bytes`, chunks are added while their sum stays within it, but the first one always
+    /// comes, whole; `next_seq` then points behind the last returned chunk.
+    pub(super) fn read(&self, after: u64, max_bytes: Option<u64>) -> ReadResult {
+        let start = self.chunks.partition_point(|chunk| chunk.seq <= after);
+        let mut sum = 0u64;
+        let chunks: Vec<Chunk> = self
+            .chunks
+            .range(start..)
+            .enumerate()
+            .take_while(|(index, chunk)| {
+                sum = sum.saturating_add(chunk.chunk.len() as u64);
+                *index == 0 || max_bytes.is_none_or(|max| sum <= max)
+            })
+            .map(|(_, chunk)| chunk.clone())
+            .collect();
+        let next_seq = match (max_bytes, chunks.last()) {
+            (Some(_), Some(last)) => last.seq + 1,
+            _ => self.events + 1,
+        };
+        ReadResult {
+            chunks,
+            next_seq,
+            exited: self.exit_code.is_some(),
+            exit_code: self.exit_code,
+            closed: self.closed,
+            failure: None,
+            sandbox_denied: false,
+        }
+    }
+
+    pub(super) fn retained_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn next_event(&mut self) -> u64 {
+        self.events += 1;
+        self.events
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,299 @@
+//! From a program's output to numbered events: reading, coalescing, delivery, and the end.
+//!
+//! ```text
+//! quiet program   a write comes      -> event at once
+//! busy program    writes pile up     -> one event per COALESCE, or per MAX_CHUNK_BYTES
+//! slow client     the outbox is full -> the pump waits, the pipe fills, the program blocks
+//! exit            what is in the pipes is read, then `exited`
+//! all ends closed, or terminated     -> `closed`
+//! ```
+//!
+//! An event is logged before it is offered to the connection. A client that attaches and then reads
+//! the log therefore misses nothing: what it does not see in the log will be pushed to it.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use exec_proto::process::{
+    CLOSED, ClosedNotification, EXITED, ExitedNotification, OUTPUT, OutputNotification, Stream,
+};
+use serde::Serialize;
+use tokio::io::Interest;
+use tokio::time::Instant;
+
+use super::Process;
+use super::stdin::StdinWriter;
+use super::watched::{WatchedFd, watch};
+use crate::session::Attachment;
+
+/// How long output may wait for more. Short against a round trip, long against a program's
+/// unbuffered writes.
+const COALESCE: Duration = Duration::from_millis(2);
+
+/// Largest event, and the size of a full pipe. Small against the retained output, so that eviction
+/// of whole chunks loses little; clients accept sixteen times as much.
+const MAX_CHUNK_BYTES: usize = 64 << 10;
+
+/// Most output that is read between the exit and the `exited` event. A descendant that floods the
+/// pipe must not hold the event back.
+const MAX_BYTES_BEFORE_EXITED: usize = 1 << 20;
+
+/// The moving half of a process. Runs once, to the end.
+#[derive(Debug)]
+pub(super) struct Pump {
+    process: Arc<Process>,
+    attachment: Arc<Attachment>,
+    sources: Vec<Source>,
+    input: Option<StdinWriter>,
+    last_event: Option<Instant>,
+}
+
+/// One stream of output, and what was read from it but not sent yet.
+#[derive(Debug)]
+struct Source {
+    stream: Stream,
+    /// `None` at the end of the stream.
+    fd: Option<WatchedFd>,
+    pending: Vec<u8>,
+}
+
+impl Pump {
+    /// Must be called inside the runtime.
+    pub(super) fn new(
+        process: Arc<Process>,
+        attachment: Arc<Attachment>,
+        outputs: Vec<(Stream, OwnedFd)>,
+        input: Option<StdinWriter>,
+    ) -> io::Result<Self> {
+        let sources = outputs
+            .into_iter()
+            .map(|(stream, fd)| {
+                let fd = watch(fd, Interest::READABLE).map_err(|(_, err)| err)?;
+                Ok(Source {
+                    stream,
+                    fd: Some(fd),
+                    pending: Vec::new(),
+                })
+            })
+            .collect::<io::Result<Vec<_>>>()?;
+        Ok(Self {
+            process,
+            attachment,
+            sources,
+            input,
+            last_event: None,
+        })
+    }
+
+    /// Moves everything until the process is closed.
+    pub(super) async fn run(mut self) {
+        let input = self.input.take();
+        let process = Arc::clone(&self.process);
+        let feed = async {
+            if let Some(input) = input {
+                // A terminated program's input may be held open by others.
+                tokio::select! {
+                    () = input.run() => {}
+                    () = process.stop.cancelled() => {}
+                }
+            }
+        };
+        tokio::pin!(feed);
+        let mut feeding = true;
+        {
+            let moving = self.run_output();
+            tokio::pin!(moving);
+            loop {
+                tokio::select! {
+                    () = &mut moving => break,
+                    () = &mut feed, if feeding => feeding = false,
+                }
+            }
+        }
+    }
+
+    async fn run_output(&mut self) {
+        let process = Arc::clone(&self.process);
+        let mut exited = false;
+        while !exited || self.sources.iter().any(|source| source.fd.is_some()) {
+            let deadline = self.deadline();
+            tokio::select! {
+                () = process.stop.cancelled() => break,
+                code = process.group.exited(), if !exited => {
+                    exited = true;
+                    self.drain();
+                    self.flush().await;
+                    self.emit_exited(code).await;
+                }
+                () = fill_any(&mut self.sources) => {}
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)),
+                    if deadline.is_some() => self.flush().await,
+            }
+            if self.is_chunk_full() {
+                self.flush().await;
+            }
+        }
+        self.flush().await;
+        for source in &mut self.sources {
+            source.fd = None;
+        }
+        if !exited {
+            let code = process.group.exited().await;
+            self.emit_exited(code).await;
+        }
+        process.group.reap();
+        let seq = process.update(|log| log.push_closed());
+        let closed = ClosedNotification {
+            process_id: process.id.clone(),
+            seq,
+        };
+        self.emit(CLOSED, &closed).await;
+    }
+
+    /// When pending output has to go. The first output after a pause goes at once.
+    fn deadline(&self) -> Option<Instant> {
+        let pending = self.sources.iter().any(|source| !source.pending.is_empty());
+        pending.then(|| {
+            self.last_event
+                .map_or_else(Instant::now, |last| last + COALESCE)
+        })
+    }
+
+    fn is_chunk_full(&self) -> bool {
+        self.sources
+            .iter()
+            .any(|source| source.pending.len() >= MAX_CHUNK_BYTES)
+    }
+
+    /// Reads what the program left in the pipes, without waiting.
+    fn drain(&mut self) {
+        for source in &mut self.sources {
+            let mut left = MAX_BYTES_BEFORE_EXITED;
+            while left > 0 && source.fd.is_some() {
+                let before = source.pending.len();
+                source.read_available(before + MAX_CHUNK_BYTES.min(left));
+                let read = source.pending.len() - before;
+                if read == 0 {
+                    break;
+                }
+                left = left.saturating_sub(read);
+            }
+        }
+    }
+
+    /// Logs and sends what is pending, in chunks.
+    async fn flush(&mut self) {
+        let mut events = Vec::new();
+        for source in &mut self.sources {
+            for chunk in source.pending.chunks(MAX_CHUNK_BYTES) {
+                // A copy of exactly this size, because the log keeps it.
+                events.push((source.stream, Bytes::copy_from_slice(chunk)));
+            }
+            source.pending = Vec::new();
+        }
+        for (stream, chunk) in events {
+            let seq = self
+                .process
+                .update(|log| log.push_output(stream, chunk.clone()));
+            let process_id = self.process.id.clone();
+            self.emit(
+                OUTPUT,
+                &OutputNotification {
+                    process_id,
+                    seq,
+                    stream,
+                    chunk,
+                },
+            )
+            .await;
+            self.last_event = Some(Instant::now());
+        }
+    }
+
+    async fn emit_exited(&self, exit_code: i32) {
+        let seq = self.process.update(|log| log.push_exited(exit_code));
+        let process_id = self.process.id.clone();
+        let sandbox_denied = Some(false);
+        self.emit(
+            EXITED,
+            &ExitedNotification {
+                process_id,
+                seq,
+                exit_code,
+                sandbox_denied,
+            },
+        )
+        .await;
+    }
+
+    /// Offers an event to the attached connection, waiting for room. Without a connection, or when
+    /// it ends meanwhile, the event stays in the log only.
+    async fn emit<P: Serialize>(&self, method: &'static str, params: &P) {
+        if let Some(outbox) = self.attachment.current() {
+            let _ = outbox.notify(method, params).await;
+        }
+    }
+}
+
+impl Source {
+    /// Waits for output and takes what is there, up to a chunk. Never returns at the end.
+    async fn fill(&mut self) {
+        let Some(fd) = &self.fd else {
+            return std::future::pending().await;
+        };
+        match fd.readable().await {
+            // The flag stays set; reading clears it when there is nothing left.
+            Ok(ready) => drop(ready),
+            Err(_) => self.fd = None,
+        }
+        self.read_available(MAX_CHUNK_BYTES);
+    }
+
+    /// Reads until there is nothing more, the end, or at least `limit` pending bytes.
+    fn read_available(&mut self, limit: usize) {
+        while let Some(fd) = &self.fd
+            && self.pending.len() < limit
+        {
+            let pending = &mut self.pending;
+            let read = SCRATCH.with_borrow_mut(|scratch| {
+                let room = scratch.len().min(limit - pending.len());
+                let room = scratch.get_mut(..room).unwrap_or_default();
+                let read = fd.try_io(Interest::READABLE, |fd| {
+                    Ok(rustix::io::read(fd, &mut *room)?)
+                })?;
+                pending.extend_from_slice(room.get(..read).unwrap_or_default());
+                Ok::<usize, io::Error>(read)
+            });
+            match read {
+                Ok(0) => self.fd = None,
+                Ok(_) => {}
+                Err(err) if err.kind() == io::ErrorKind::WouldBlock => return,
+                Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
+                // A terminal's end is EIO.
+                Err(_) => self.fd = None,
+            }
+        }
+    }
+}
+
+thread_local! {
+    /// Where output is read to, so that an idle process holds no buffer.
+    static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; MAX_CHUNK_BYTES]);
+}
+
+/// Waits until one of the sources has output or ends, and takes it.
+async fn fill_any(sources: &mut [Source]) {
+    match sources {
+        [only] => only.fill().await,
+        [first, second] => tokio::select! {
+            () = first.fill() => {}
+            () = second.fill() => {}
+        },
+        // No other number of streams is ever opened.
+        _ => std::future::pending().await,
+    }
+}

@@ -1,0 +1,157 @@
+//! From a method's name and raw parameters to a typed call, and what each call is like.
+//!
+//! Decoding comes before every check of state, so a bad parameter is reported even before
+//! `initialize`. A new method needs a variant, a line in each of the two matches here, and an arm in
+//! [`dispatch`](super::dispatch).
+
+use exec_proto::RpcError;
+use exec_proto::rpc::Params;
+use exec_proto::{capabilities, config, environment, fs, http, initialize, process};
+
+use super::lanes::LaneKey;
+
+/// A decoded request.
+#[derive(Debug)]
+pub(super) enum Call {
+    Initialize(initialize::InitializeParams),
+    EnvironmentInfo,
+    EnvironmentStatus,
+    ConfigRead(config::ConfigReadParams),
+    ProcessStart(Box<process::StartParams>),
+    ProcessRead(process::ReadParams),
+    ProcessWrite(process::WriteParams),
+    ProcessCloseStdin(process::CloseStdinParams),
+    ProcessSignal(process::SignalParams),
+    ProcessTerminate(process::TerminateParams),
+    ReadFile(fs::ReadFileParams),
+    WriteFile(fs::WriteFileParams),
+    CreateDirectory(fs::CreateDirectoryParams),
+    GetMetadata(fs::GetMetadataParams),
+    Canonicalize(fs::CanonicalizeParams),
+    ReadDirectory(fs::ReadDirectoryParams),
+    Walk(fs::WalkParams),
+    Remove(fs::RemoveParams),
+    Copy(fs::CopyParams),
+    Open(fs::OpenParams),
+    ReadBlock(fs::ReadBlockParams),
+    WriteBlock(fs::WriteBlockParams),
+    Close(fs::CloseParams),
+    WatchMissing(fs::WatchMissingParams),
+    HttpRequest(http::RequestParams),
+    DiscoverV1(capabilities::DiscoverV1Params),
+    DiscoverV2(capabilities::DiscoverV2Params),
+}
+
+/// How a call is scheduled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// Works; counts against the connection's concurrent requests.
+    Work,
+    /// Mostly waits, for output, room or its turn, and is bounded by the pending requests.
+    Wait,
+}
+
+impl Call {
+    /// Decodes a request; `None` if there is no such method.
+    pub(super) fn decode(method: &str, params: &Params) -> Option<Result<Self, RpcError>> {
+        Some(match method {
+            initialize::METHOD => params.decode().map(Self::Initialize),
+            environment::INFO => params.decode_none().map(|()| Self::EnvironmentInfo),
+            environment::STATUS => params.decode_none().map(|()| Self::EnvironmentStatus),
+            config::READ => params.decode().map(Self::ConfigRead),
+            process::START => params.decode().map(Self::ProcessStart),
+            process::READ => params.decode().map(Self::ProcessRead),
+            process::WRITE => params.decode().map(Self::ProcessWrite),
+            process::CLOSE_STDIN => params.decode().map(Self::ProcessCloseStdin),
+            process::SIGNAL => params.decode().map(Self::ProcessSignal),
+            process::TERMINATE => params.decode().map(Self::ProcessTerminate),
+            fs::READ_FILE => params.decode().map(Self::ReadFile),
+            fs::WRITE_FILE => params.decode().map(Self::WriteFile),
+            fs::CREATE_DIRECTORY => params.decode().map(Self::CreateDirectory),
+            fs::GET_METADATA => params.decode().map(Self::GetMetadata),
+            fs::CANONICALIZE => params.decode().map(Self::Canonicalize),
+            fs::READ_DIRECTORY => params.decode().map(Self::ReadDirectory),
+            fs::WALK => params.decode().map(Self::Walk),
+            fs::REMOVE => params.decode().map(Self::Remove),
+            fs::COPY => params.decode().map(Self::Copy),
+            fs::OPEN => params.decode().map(Self::Open),
+            fs::READ_BLOCK => params.decode().map(Self::ReadBlock),
+            fs::WRITE_BLOCK => params.decode().map(Self::WriteBlock),
+            fs::CLOSE => params.decode().map(Self::Close),
+            fs::WATCH_MISSING => params.decode().map(Self::WatchMissing),
+            http::REQUEST => params.decode().map(Self::HttpRequest),
+            capabilities::DISCOVER_V1 => params.decode().map(Self::DiscoverV1),
+            capabilities::DISCOVER_V2 => params.decode().map(Self::DiscoverV2),
+            _ => return None,
+        })
+    }
+
+    /// The family's name in handshake errors.
+    pub(super) fn family(&self) -> &'static str {
+        match self {
+            Self::Initialize(_) => "initialize",
+            Self::EnvironmentInfo => "environment info",
+            Self::EnvironmentStatus => "environment status",
+            Self::ConfigRead(_) => "environment config",
+            Self::ProcessStart(_)
+            | Self::ProcessRead(_)
+            | Self::ProcessWrite(_)
+            | Self::ProcessCloseStdin(_)
+            | Self::ProcessSignal(_)
+            | Self::ProcessTerminate(_) => "exec",
+            Self::ReadFile(_)
+            | Self::WriteFile(_)
+            | Self::CreateDirectory(_)
+            | Self::GetMetadata(_)
+            | Self::Canonicalize(_)
+            | Self::ReadDirectory(_)
+            | Self::Walk(_)
+            | Self::Remove(_)
+            | Self::Copy(_)
+            | Self::Open(_)
+            | Self::ReadBlock(_)
+            | Self::WriteBlock(_)
+            | Self::Close(_)
+            | Self::WatchMissing(_) => "filesystem",
+            Self::HttpRequest(_) => "http",
+            Self::DiscoverV1(_) | Self::DiscoverV2(_) => "capability discovery",
+        }
+    }
+
+    /// How the call is scheduled.
+    pub(super) fn weight(&self) -> Weight {
+        match self {
+            // A close only gives something back; it waits for its own handle and nothing else.
+            Self::ProcessRead(_)
+            | Self::ProcessWrite(_)
+            | Self::ProcessCloseStdin(_)
+            | Self::Close(_) => Weight::Wait,
+            _ => Weight::Work,
+        }
+    }
+
+    /// The lane that the call enters, and the lanes that it waits for without entering them.
+    pub(super) fn lanes(&self) -> (Option<LaneKey>, Vec<LaneKey>) {
+        let start = |id: &str| LaneKey::Start(id.to_owned());
+        let input = |id: &str| LaneKey::Input(id.to_owned());
+        let handle = |id: &str| (Some(LaneKey::Handle(id.to_owned())), Vec::new());
+        match self {
+            Self::ProcessStart(params) => (Some(start(&params.process_id)), Vec::new()),
+            // A read may follow a start closely, but never stands behind a write that is stuck.
+            Self::ProcessRead(params) => (None, vec![start(&params.process_id)]),
+            Self::ProcessWrite(params) => (
+                Some(input(&params.process_id)),
+                vec![start(&params.process_id)],
+            ),
+            Self::ProcessCloseStdin(params) => (
+                Some(input(&params.process_id)),
+                vec![start(&params.process_id)],
+            ),
+            Self::Open(params) => handle(&params.handle_id),
+            Self::ReadBlock(params) => handle(&params.handle_id),
+            Self::WriteBlock(params) => handle(&params.handle_id),
+            Self::Close(params) => handle(&params.handle_id),
+            _ => (None, Vec::new()),
+        }
+    }
+}

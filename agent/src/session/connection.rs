@@ -1,0 +1,279 @@
+//! One connection: handshake, reading, scheduling, end.
+//!
+//! ```text
+//! New --initialize--> Opened --initialized--> Ready
+//! ```
+//!
+//! The reader never waits for the client to read. It answers control methods itself, through a lane
+//! of the outbox that overtakes; everything else becomes a task. It stops reading only when too many
+//! requests are pending, or when the control lane is full, both far beyond what clients send.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use exec_proto::RpcError;
+use exec_proto::initialize::{self, InitializeParams, InitializeResult};
+use exec_proto::rpc::{Message, RequestId, UNPARSABLE_ID, encode_error, parse};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use super::call::{Call, Weight};
+use super::dispatch::{self, Context};
+use super::lanes::Lanes;
+use super::registry::{AttachedSession, Sessions};
+use crate::process::Reservation;
+use crate::rpc::{Disconnected, Lane, Outbox, PeerLabel, Transport};
+
+/// Requests that were read and not answered. A client has at most 1024 calls in flight.
+const MAX_PENDING: usize = 1024;
+
+/// Bytes of such requests: one message of the largest size, and half as much again.
+const MAX_PENDING_BYTES: usize = 96 << 20;
+
+/// How long answers that are already queued may take after a protocol violation.
+const FINISH: Duration = Duration::from_secs(1);
+
+/// Why a connection ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The transport is gone.
+    Disconnected,
+    /// The peer broke the protocol.
+    Violation(&'static str),
+}
+
+impl From<Disconnected> for End {
+    fn from(_: Disconnected) -> Self {
+        Self::Disconnected
+    }
+}
+
+/// How far the handshake is.
+#[derive(Debug)]
+enum State {
+    New,
+    Opened(AttachedSession),
+    Ready(AttachedSession),
+}
+
+struct Connection {
+    sessions: Arc<Sessions>,
+    peer: PeerLabel,
+    outbox: Outbox,
+    state: State,
+    lanes: Lanes,
+    context: Arc<Context>,
+    requests: JoinSet<()>,
+    pending: Arc<Semaphore>,
+    pending_bytes: Arc<Semaphore>,
+}
+
+/// A request's share of what may be pending; given back when it is answered.
+struct Pending {
+    _item: OwnedSemaphorePermit,
+    _bytes: OwnedSemaphorePermit,
+}
+
+/// Runs a connection to its end and detaches its session.
+pub(super) async fn serve(
+    sessions: Arc<Sessions>,
+    transport: Transport,
+    cancel: CancellationToken,
+) {
+    let Transport {
+        mut incoming,
+        outgoing,
+        peer,
+    } = transport;
+    let (outbox, writer) = Outbox::new(outgoing);
+    let finish = CancellationToken::new();
+    let writing = writer.run(finish.clone());
+    tokio::pin!(writing);
+
+    let mut connection = Connection {
+        context: Arc::new(Context::new(&sessions, outbox.clone())),
+        sessions,
+        peer,
+        outbox,
+        state: State::New,
+        lanes: Lanes::default(),
+        requests: JoinSet::new(),
+        pending: Arc::new(Semaphore::new(MAX_PENDING)),
+        pending_bytes: Arc::new(Semaphore::new(MAX_PENDING_BYTES)),
+    };
+    let end = tokio::select! {
+        end = connection.read(&mut incoming) => end,
+        () = &mut writing => End::Disconnected,
+        () = cancel.cancelled() => End::Disconnected,
+    };
+    // Requests end before the session is detached: a connection that resumes it must not meet them.
+    connection.requests.shutdown().await;
+    drop(std::mem::replace(&mut connection.state, State::New));
+    if let End::Violation(rule) = end {
+        tracing::warn!(peer = %connection.peer, rule, "closing a connection that broke the protocol");
+        finish.cancel();
+        let _ = tokio::time::timeout(FINISH, writing).await;
+    }
+}
+
+impl Connection {
+    async fn read(&mut self, incoming: &mut mpsc::Receiver<Bytes>) -> End {
+        while let Some(message) = incoming.recv().await {
+            while self.requests.try_join_next().is_some() {}
+            if let Err(end) = self.handle(message).await {
+                return end;
+            }
+        }
+        End::Disconnected
+    }
+
+    async fn handle(&mut self, bytes: Bytes) -> Result<(), End> {
+        let size = bytes.len();
+        let message = parse(&bytes);
+        drop(bytes);
+        match message {
+            Err(err) => {
+                let prefix = self.peer.parse_error_prefix();
+                let error = RpcError::invalid_request(format!("{prefix}: {err}"));
+                Ok(self.refuse(&UNPARSABLE_ID, &error).await?)
+            }
+            Ok(Message::Request {
+                id, method, params, ..
+            }) => match Call::decode(&method, &params) {
+                None => Ok(self
+                    .refuse(&id, &RpcError::method_not_found(&method))
+                    .await?),
+                Some(Err(error)) => Ok(self.refuse(&id, &error).await?),
+                Some(Ok(call)) => {
+                    drop(params);
+                    Ok(self.request(id, &method, call, size).await?)
+                }
+            },
+            Ok(Message::Notification { method, .. }) if method == initialize::INITIALIZED => {
+                match std::mem::replace(&mut self.state, State::New) {
+                    State::New => Err(End::Violation("initialized before initialize")),
+                    State::Opened(session) | State::Ready(session) => {
+                        self.state = State::Ready(session);
+                        Ok(())
+                    }
+                }
+            }
+            Ok(Message::Notification { .. }) => Err(End::Violation("unknown notification")),
+            // The executor asks nothing, so nothing can be answered.
+            Ok(Message::Response { .. } | Message::Error { .. }) => {
+                Err(End::Violation("answer to a request that was never sent"))
+            }
+        }
+    }
+
+    async fn request(
+        &mut self,
+        id: RequestId,
+        method: &str,
+        call: Call,
+        size: usize,
+    ) -> Result<(), Disconnected> {
+        let session = match (&self.state, call) {
+            (_, Call::Initialize(params)) => {
+                let result = self.initialize(&params);
+                return self
+                    .outbox
+                    .send(Lane::Control, dispatch::answer(&id, result))
+                    .await;
+            }
+            (State::Ready(attached), call) => (Arc::clone(&attached.session), call),
+            (state, call) => {
+                let missing = match state {
+                    State::New => "call initialize",
+                    _ => "send initialized",
+                };
+                let family = call.family();
+                let error = RpcError::invalid_request(format!(
+                    "client must {missing} before using {family} methods"
+                ));
+                return self.refuse(&id, &error).await;
+            }
+        };
+        let (session, call) = session;
+        let call = match dispatch::control(&self.context, &session, &id, call) {
+            Ok(answer) => return self.outbox.send(Lane::Control, answer).await,
+            Err(call) => call,
+        };
+        let pending = self.pending(size).await?;
+        let (enter, after) = call.lanes();
+        let weight = call.weight();
+        let job = match call {
+            // The id is taken now, so that a terminate that follows finds it.
+            Call::ProcessStart(params) => match session.processes.reserve(params) {
+                Ok(reservation) => Job::Start(reservation),
+                Err(error) => return self.refuse(&id, &error).await,
+            },
+            call => Job::Call(call),
+        };
+        let place = self.lanes.join(enter, &after);
+        let context = Arc::clone(&self.context);
+        let span = tracing::debug_span!("request", method);
+        let work = async move {
+            let _pending = pending;
+            place.turn().await;
+            let _permit = match weight {
+                Weight::Work => context.working.acquire().await.ok(),
+                Weight::Wait => None,
+            };
+            // When the connection is gone, nobody misses the answer.
+            let _ = match job {
+                Job::Start(reservation) => dispatch::start(&context, &id, reservation).await,
+                Job::Call(call) => dispatch::run(&context, &session, &id, call).await,
+            };
+        };
+        self.requests.spawn(work.instrument(span));
+        Ok(())
+    }
+
+    fn initialize(&mut self, params: &InitializeParams) -> Result<InitializeResult, RpcError> {
+        if !matches!(self.state, State::New) {
+            return Err(RpcError::invalid_request(
+                "initialize may only be sent once per connection",
+            ));
+        }
+        let resume = params.resume_session_id.as_deref();
+        let attached = self.sessions.open(resume, self.outbox.clone())?;
+        let session_id = attached.session.id.clone();
+        self.state = State::Opened(attached);
+        let environment_info = Some(self.sessions.environment().info().clone());
+        Ok(InitializeResult {
+            session_id,
+            environment_info,
+        })
+    }
+
+    async fn pending(&self, size: usize) -> Result<Pending, Disconnected> {
+        let bytes = u32::try_from(size.clamp(1, MAX_PENDING_BYTES)).unwrap_or(u32::MAX);
+        let item = Arc::clone(&self.pending)
+            .acquire_owned()
+            .await
+            .map_err(|_| Disconnected)?;
+        let bytes = Arc::clone(&self.pending_bytes)
+            .acquire_many_owned(bytes)
+            .await;
+        Ok(Pending {
+            _item: item,
+            _bytes: bytes.map_err(|_| Disconnected)?,
+        })
+    }
+
+    async fn refuse(&self, id: &RequestId, error: &RpcError) -> Result<(), Disconnected> {
+        self.outbox
+            .send(Lane::Control, encode_error(id, error))
+            .await
+    }
+}
+
+/// What a request's task does.
+enum Job {
+    Start(Reservation),
+    Call(Call),
+}

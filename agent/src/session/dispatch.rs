@@ -1,0 +1,141 @@
+//! From a decoded call to its answer: one match over all methods.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use exec_proto::environment::Status;
+use exec_proto::process::{TerminateResult, WriteResult};
+use exec_proto::rpc::{RequestId, encode_error, encode_response};
+use exec_proto::{Empty, RpcError};
+use serde::Serialize;
+use tokio::sync::Semaphore;
+
+use super::call::Call;
+use super::registry::{Session, Sessions};
+use crate::environment::ExecutorEnvironment;
+use crate::http::HttpConnection;
+use crate::process::Reservation;
+use crate::rpc::{Disconnected, Lane, Outbox};
+
+/// What the requests of one connection share. Dropping it ends what belongs to the connection.
+pub(super) struct Context {
+    environment: Arc<ExecutorEnvironment>,
+    outbox: Outbox,
+    http: HttpConnection,
+    /// One permit for each request that works.
+    pub(super) working: Semaphore,
+}
+
+impl Context {
+    pub(super) fn new(sessions: &Sessions, outbox: Outbox) -> Self {
+        Self {
+            environment: Arc::clone(sessions.environment()),
+            http: HttpConnection::new(Arc::clone(&sessions.config.http), outbox.clone()),
+            outbox,
+            working: Semaphore::new(sessions.config.concurrent_requests.max(1)),
+        }
+    }
+}
+
+/// Answers the methods that are never held up by others; gives every other call back.
+pub(super) fn control(
+    context: &Context,
+    session: &Session,
+    id: &RequestId,
+    call: Call,
+) -> Result<Bytes, Call> {
+    Ok(match call {
+        Call::EnvironmentInfo => answer(id, Ok(context.environment.info())),
+        Call::EnvironmentStatus => answer(id, Ok(Status::ready())),
+        Call::ProcessSignal(params) => {
+            session.processes.signal(&params.process_id, params.signal);
+            answer(id, Ok(Empty {}))
+        }
+        Call::ProcessTerminate(params) => {
+            let running = session.processes.terminate(&params.process_id);
+            answer(id, Ok(TerminateResult { running }))
+        }
+        call => return Err(call),
+    })
+}
+
+/// `process/start`: the answer first, then the events.
+pub(super) async fn start(
+    context: &Context,
+    id: &RequestId,
+    reservation: Reservation,
+) -> Result<(), Disconnected> {
+    match reservation.start().await {
+        Ok(started) => {
+            let sent = context.send(answer(id, Ok(&started.result))).await;
+            drop(started.gate);
+            sent
+        }
+        Err(error) => context.send(encode_error(id, &error)).await,
+    }
+}
+
+/// Every other method: works, then answers.
+pub(super) async fn run(
+    context: &Context,
+    session: &Session,
+    id: &RequestId,
+    call: Call,
+) -> Result<(), Disconnected> {
+    let answer = match call {
+        Call::ProcessRead(params) => answer(id, session.processes.read(&params).await),
+        Call::ProcessWrite(params) => {
+            let status = session.processes.write(params).await;
+            answer(id, status.map(|status| WriteResult { status }))
+        }
+        Call::ProcessCloseStdin(params) => answer(
+            id,
+            session
+                .processes
+                .close_stdin(&params)
+                .await
+                .map(|()| Empty {}),
+        ),
+        Call::HttpRequest(params) => {
+            let (result, body) = match context.http.request(params).await {
+                Ok(reply) => (Ok(reply.result), reply.body),
+                Err(error) => (Err(error), None),
+            };
+            context.send(answer(id, result)).await?;
+            context.http.stream(body);
+            return Ok(());
+        }
+        // Answered by `control`, `start` and the handshake, which come first.
+        Call::Initialize(_)
+        | Call::EnvironmentInfo
+        | Call::EnvironmentStatus
+        | Call::ProcessStart(_)
+        | Call::ProcessSignal(_)
+        | Call::ProcessTerminate(_) => encode_error(
+            id,
+            &RpcError::internal("the request came to the wrong place"),
+        ),
+        other => {
+            let family = other.family();
+            encode_error(
+                id,
+                &RpcError::internal(format!("{family} methods are not available")),
+            )
+        }
+    };
+    context.send(answer).await
+}
+
+impl Context {
+    async fn send(&self, answer: Bytes) -> Result<(), Disconnected> {
+        self.outbox.send(Lane::Ordinary, answer).await
+    }
+}
+
+/// Encodes the answer to a request.
+pub(super) fn answer<T: Serialize>(id: &RequestId, result: Result<T, RpcError>) -> Bytes {
+    let encoded = result.and_then(|result| {
+        encode_response(id, &result).map_err(|err| RpcError::internal(err.to_string()))
+    });
+    encoded.unwrap_or_else(|error| encode_error(id, &error))
+}

@@ -1,0 +1,25 @@
+//! Sessions, the connections that drive them, and the dispatch of methods.
+//!
+//! ```text
+//! Transport --serve--> Connection --dispatch--> process table of its session
+//!                          |                    fs, http (state of the connection)
+//!                          v
+//!                      Session  <--resume-- another connection, later
+//! ```
+//!
+//! A session owns processes. A connection owns what ends with it: file handles, streams, the watch
+//! and requests in flight. A session whose connection ended is kept for a while, then every process
+//! group in it is killed.
+
+mod attachment;
+mod call;
+mod connection;
+mod dispatch;
+mod lanes;
+mod registry;
+
+pub(crate) use attachment::Attachment;
+pub use registry::{Sessions, SessionsConfig};
+
+#[cfg(test)]
+mod tests;

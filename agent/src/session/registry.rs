@@ -1,0 +1,237 @@
+//! All sessions of the executor: opening, resuming, detaching, expiring.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use exec_proto::RpcError;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use super::attachment::Attachment;
+use super::connection;
+use crate::environment::ExecutorEnvironment;
+use crate::http::HttpClient;
+use crate::process::{ProcessTable, Spawner, TableConfig};
+use crate::rpc::{Outbox, Transport};
+
+/// Sessions at the same time, detached ones included.
+const MAX_SESSIONS: usize = 1024;
+
+/// How sessions behave.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SessionsConfig {
+    /// What children inherit and what `environment/info` says.
+    pub environment: Arc<ExecutorEnvironment>,
+    /// Performs the HTTP requests of all connections.
+    pub http: Arc<HttpClient>,
+    /// How long a session without a connection is kept.
+    pub detached_ttl: Duration,
+    /// How long the record of a closed process is kept.
+    pub closed_retention: Duration,
+    /// Requests of one connection that work at the same time. Waiting ones (long polls, writes to
+    /// a program that does not read) and control methods do not count.
+    pub concurrent_requests: usize,
+}
+
+impl SessionsConfig {
+    /// The defaults: 80 s for both times, as in Codex 0.169, and 64 requests.
+    pub fn new(environment: Arc<ExecutorEnvironment>, http: Arc<HttpClient>) -> Self {
+        Self {
+            environment,
+            http,
+            detached_ttl: Duration::from_secs(80),
+            closed_retention: Duration::from_secs(80),
+            concurrent_requests: 64,
+        }
+    }
+}
+
+/// The owner of all sessions.
+#[derive(Debug)]
+pub struct Sessions {
+    pub(super) config: SessionsConfig,
+    table_config: TableConfig,
+    sessions: Mutex<HashMap<String, Arc<Session>>>,
+    /// Everything that outlives a connection: pumps, retention, expiry.
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+    runtime: Handle,
+}
+
+/// One session.
+#[derive(Debug)]
+pub(super) struct Session {
+    pub(super) id: String,
+    pub(super) processes: Arc<ProcessTable>,
+    attachment: Arc<Attachment>,
+    /// `Some` while detached; cancelled by a resume, which stops the expiry.
+    detached: Mutex<Option<CancellationToken>>,
+}
+
+/// A session held by a connection. Dropping it detaches the session.
+#[derive(Debug)]
+pub(super) struct AttachedSession {
+    sessions: Arc<Sessions>,
+    pub(super) session: Arc<Session>,
+}
+
+impl Sessions {
+    /// Starts the executor's sessions. Must be called inside the runtime that serves them.
+    ///
+    /// # Errors
+    ///
+    /// If there is no runtime, or the thread that starts programs cannot be started.
+    pub fn new(config: SessionsConfig) -> io::Result<Arc<Self>> {
+        let runtime = Handle::try_current().map_err(io::Error::other)?;
+        let tasks = TaskTracker::new();
+        let shutdown = CancellationToken::new();
+        let table_config = TableConfig {
+            environment: Arc::clone(&config.environment),
+            spawner: Spawner::start()?,
+            closed_retention: config.closed_retention,
+            tasks: tasks.clone(),
+            shutdown: shutdown.clone(),
+        };
+        let sessions = Mutex::default();
+        Ok(Arc::new(Self {
+            config,
+            table_config,
+            sessions,
+            tasks,
+            shutdown,
+            runtime,
+        }))
+    }
+
+    /// Runs one connection to its end: until either side closes it, the peer breaks the protocol,
+    /// `cancel` is cancelled, or the executor shuts down. The session outlives it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the connection like `cancel` does.
+    pub async fn serve(self: Arc<Self>, transport: Transport, cancel: CancellationToken) {
+        let shutdown = self.shutdown.clone();
+        tokio::select! {
+            () = connection::serve(self, transport, cancel) => {}
+            () = shutdown.cancelled() => {}
+        }
+    }
+
+    /// Kills every process group, ends every connection and waits until nothing is left.
+    pub async fn shutdown(&self) {
+        self.shutdown.cancel();
+        for (_, session) in self.map().drain() {
+            session.attachment.detach();
+            session.processes.end();
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Sessions, attached and detached, for counts.
+    pub fn session_count(&self) -> usize {
+        self.map().len()
+    }
+
+    pub(super) fn environment(&self) -> &Arc<ExecutorEnvironment> {
+        &self.config.environment
+    }
+
+    /// Opens a session, or attaches to a detached one; events go to `outbox` from now on.
+    pub(super) fn open(
+        self: &Arc<Self>,
+        resume: Option<&str>,
+        outbox: Outbox,
+    ) -> Result<AttachedSession, RpcError> {
+        let mut sessions = self.map();
+        let session = match resume {
+            Some(id) => {
+                let session = sessions
+                    .get(id)
+                    .ok_or_else(|| RpcError::invalid_request(format!("unknown session id {id}")))?;
+                let expiry = session.detached().take();
+                expiry
+                    .ok_or_else(|| RpcError::session_attached(id))?
+                    .cancel();
+                Arc::clone(session)
+            }
+            None => {
+                if sessions.len() >= MAX_SESSIONS {
+                    return Err(RpcError::invalid_request(format!(
+                        "at most {MAX_SESSIONS} sessions may exist"
+                    )));
+                }
+                let session = Arc::new(Session::new(&self.table_config));
+                sessions.insert(session.id.clone(), Arc::clone(&session));
+                session
+            }
+        };
+        session.attachment.attach(outbox);
+        if self.shutdown.is_cancelled() {
+            session.processes.end();
+        }
+        Ok(AttachedSession {
+            sessions: Arc::clone(self),
+            session,
+        })
+    }
+
+    /// Ends a session that was not resumed in time.
+    fn expire(&self, session: &Session, expiry: &CancellationToken) {
+        {
+            let mut sessions = self.map();
+            // A resume that came first has cancelled the expiry, under the same lock.
+            if expiry.is_cancelled() {
+                return;
+            }
+            sessions.remove(&session.id);
+        }
+        tracing::info!("session expired");
+        session.processes.end();
+    }
+
+    fn map(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Session>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    fn new(config: &TableConfig) -> Self {
+        let attachment = Arc::new(Attachment::default());
+        Self {
+            id: Uuid::new_v4().hyphenated().to_string(),
+            processes: Arc::new(ProcessTable::new(config.clone(), Arc::clone(&attachment))),
+            attachment,
+            detached: Mutex::new(None),
+        }
+    }
+
+    fn detached(&self) -> std::sync::MutexGuard<'_, Option<CancellationToken>> {
+        self.detached.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for AttachedSession {
+    fn drop(&mut self) {
+        let expiry = CancellationToken::new();
+        self.session.attachment.detach();
+        *self.session.detached() = Some(expiry.clone());
+        let sessions = Arc::clone(&self.sessions);
+        let session = Arc::clone(&self.session);
+        let expire = async move {
+            tokio::select! {
+                () = tokio::time::sleep(sessions.config.detached_ttl) => {
+                    sessions.expire(&session, &expiry);
+                }
+                () = expiry.cancelled() => {}
+                () = sessions.shutdown.cancelled() => {}
+            }
+        };
+        self.sessions.tasks.spawn_on(expire, &self.sessions.runtime);
+    }
+}
