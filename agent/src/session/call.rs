@@ -151,6 +151,8 @@ impl Call {
             Self::ReadBlock(params) => handle(&params.handle_id),
             Self::WriteBlock(params) => handle(&params.handle_id),
             Self::Close(params) => handle(&params.handle_id),
+            // Watch ids have to grow, so their order is what the client sent.
+            Self::WatchMissing(_) => (Some(LaneKey::Watch), Vec::new()),
             _ => (None, Vec::new()),
         }
     }

@@ -13,14 +13,17 @@ use tokio::sync::Semaphore;
 use super::call::Call;
 use super::registry::{Session, Sessions};
 use crate::environment::ExecutorEnvironment;
+use crate::fs::FsConnection;
 use crate::http::HttpConnection;
 use crate::process::Reservation;
 use crate::rpc::{Disconnected, Lane, Outbox};
+use crate::{capabilities, config_layers};
 
 /// What the requests of one connection share. Dropping it ends what belongs to the connection.
 pub(super) struct Context {
     environment: Arc<ExecutorEnvironment>,
     outbox: Outbox,
+    fs: FsConnection,
     http: HttpConnection,
     /// One permit for each request that works.
     pub(super) working: Semaphore,
@@ -30,6 +33,7 @@ impl Context {
     pub(super) fn new(sessions: &Sessions, outbox: Outbox) -> Self {
         Self {
             environment: Arc::clone(sessions.environment()),
+            fs: FsConnection::new(outbox.clone()),
             http: HttpConnection::new(Arc::clone(&sessions.config.http), outbox.clone()),
             outbox,
             working: Semaphore::new(sessions.config.concurrent_requests.max(1)),
@@ -82,19 +86,38 @@ pub(super) async fn run(
     id: &RequestId,
     call: Call,
 ) -> Result<(), Disconnected> {
+    let fs = &context.fs;
     let answer = match call {
         Call::ProcessRead(params) => answer(id, session.processes.read(&params).await),
         Call::ProcessWrite(params) => {
             let status = session.processes.write(params).await;
             answer(id, status.map(|status| WriteResult { status }))
         }
-        Call::ProcessCloseStdin(params) => answer(
+        Call::ProcessCloseStdin(params) => {
+            answer(id, session.processes.close_stdin(&params).await.map(empty))
+        }
+        Call::ReadFile(params) => answer(id, fs.read_file(params).await),
+        Call::WriteFile(params) => answer(id, fs.write_file(params).await.map(empty)),
+        Call::CreateDirectory(params) => answer(id, fs.create_directory(params).await.map(empty)),
+        Call::GetMetadata(params) => answer(id, fs.get_metadata(params).await),
+        Call::Canonicalize(params) => answer(id, fs.canonicalize(params).await),
+        Call::ReadDirectory(params) => answer(id, fs.read_directory(params).await),
+        Call::Walk(params) => answer(id, fs.walk(params).await),
+        Call::Remove(params) => answer(id, fs.remove(params).await.map(empty)),
+        Call::Copy(params) => answer(id, fs.copy(params).await.map(empty)),
+        Call::Open(params) => answer(id, fs.open(params).await),
+        Call::ReadBlock(params) => answer(id, fs.read_block(params).await),
+        Call::WriteBlock(params) => answer(id, fs.write_block(params).await.map(empty)),
+        Call::Close(params) => answer(id, fs.close(params).await.map(empty)),
+        Call::WatchMissing(params) => answer(id, fs.watch_missing(params).await),
+        Call::ConfigRead(params) => answer(
             id,
-            session
-                .processes
-                .close_stdin(&params)
-                .await
-                .map(|()| Empty {}),
+            config_layers::read(fs.pool(), &context.environment, params).await,
+        ),
+        Call::DiscoverV1(params) => answer(id, capabilities::discover_v1(fs.pool(), params).await),
+        Call::DiscoverV2(params) => answer(
+            id,
+            capabilities::discover_v2(fs.pool(), &context.environment, params).await,
         ),
         Call::HttpRequest(params) => {
             let (result, body) = match context.http.request(params).await {
@@ -115,13 +138,6 @@ pub(super) async fn run(
             id,
             &RpcError::internal("the request came to the wrong place"),
         ),
-        other => {
-            let family = other.family();
-            encode_error(
-                id,
-                &RpcError::internal(format!("{family} methods are not available")),
-            )
-        }
     };
     context.send(answer).await
 }
@@ -138,4 +154,8 @@ pub(super) fn answer<T: Serialize>(id: &RequestId, result: Result<T, RpcError>) 
         encode_response(id, &result).map_err(|err| RpcError::internal(err.to_string()))
     });
     encoded.unwrap_or_else(|error| encode_error(id, &error))
+}
+
+fn empty((): ()) -> Empty {
+    Empty {}
 }

@@ -20,6 +20,8 @@ pub(super) enum LaneKey {
     Input(String),
     /// One file handle.
     Handle(String),
+    /// The watch on missing paths, of which a connection has one.
+    Watch,
 }
 
 /// A request's place in its lanes.

@@ -17,6 +17,7 @@ use crate::environment::ExecutorEnvironment;
 use crate::http::HttpClient;
 use crate::process::{ProcessTable, Spawner, TableConfig};
 use crate::rpc::{Outbox, Transport};
+use crate::serve::Serve;
 
 /// Sessions at the same time, detached ones included.
 const MAX_SESSIONS: usize = 1024;
@@ -197,6 +198,16 @@ impl Sessions {
 
     fn map(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Session>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Serve for Sessions {
+    fn serve(
+        self: Arc<Self>,
+        transport: Transport,
+        cancel: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        Self::serve(self, transport, cancel)
     }
 }
 
