@@ -211,7 +211,7 @@ impl Connection {
                 Ok(reservation) => Job::Start(reservation),
                 Err(error) => return self.refuse(&id, &error).await,
             },
-            call => Job::Call(call),
+            call => Job::Call(Box::new(call)),
         };
         let place = self.lanes.join(enter, &after);
         let context = Arc::clone(&self.context);
@@ -226,7 +226,7 @@ impl Connection {
             // When the connection is gone, nobody misses the answer.
             let _ = match job {
                 Job::Start(reservation) => dispatch::start(&context, &id, reservation).await,
-                Job::Call(call) => dispatch::run(&context, &session, &id, call).await,
+                Job::Call(call) => dispatch::run(&context, &session, &id, *call).await,
             };
         };
         self.requests.spawn(work.instrument(span));
@@ -275,5 +275,5 @@ impl Connection {
 /// What a request's task does.
 enum Job {
     Start(Reservation),
-    Call(Call),
+    Call(Box<Call>),
 }
