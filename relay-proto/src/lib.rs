@@ -22,7 +22,8 @@
 //! - A record is encrypted once; a sequence number never repeats and never wraps.
 //! - Whatever a peer sends, nothing here panics, and everything a peer can make grow has a cap in
 //!   [`limits`].
-//! - Without the `noise` feature no key and no cipher is linked. The rendezvous is built that way.
+//! - Without the `noise` feature neither private keys nor the record cipher are part of the build. The
+//!   rendezvous is built that way.
 //!
 //! # Map
 //!

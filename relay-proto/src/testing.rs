@@ -1,6 +1,8 @@
 //! Constants and small functions that several test modules share.
 
-use crate::ids::{EnvironmentId, RegistrationId, StreamId};
+use crate::ids::StreamId;
+#[cfg(feature = "noise")]
+use crate::ids::{EnvironmentId, RegistrationId};
 
 /// The stream of the golden vectors.
 pub(crate) const STREAM: &str = "3f1d2c4b-5a69-4788-9900-aabbccddeeff";
@@ -9,11 +11,13 @@ pub(crate) fn stream_id() -> StreamId {
     StreamId::new(STREAM).unwrap()
 }
 
+#[cfg(feature = "noise")]
 /// The environment of the golden vectors.
 pub(crate) fn environment() -> EnvironmentId {
     EnvironmentId::new("env_test").unwrap()
 }
 
+#[cfg(feature = "noise")]
 /// The registration of the golden vectors.
 pub(crate) fn registration() -> RegistrationId {
     RegistrationId::new("reg_0001").unwrap()
