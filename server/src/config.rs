@@ -98,13 +98,14 @@ impl ServeConfig {
                 "give --tls-cert and --tls-key, or --behind-proxy if a proxy in front does TLS",
             ));
         }
-        if self.public_url.is_none() {
+        // Development mode does not get that far off loopback.
+        if self.public_url.is_none() && self.access != Access::Anyone {
             if self.behind_proxy {
                 errors.push(ConfigError::new(
                     "the address that clients use is not known behind a proxy".to_owned(),
                     "give --public-url",
                 ));
-            } else if self.access != Access::Anyone && self.listen.ip().is_unspecified() {
+            } else if self.listen.ip().is_unspecified() {
                 errors.push(ConfigError::new(
                     format!("clients cannot connect to {}", self.listen),
                     "give --public-url, or listen on one address",

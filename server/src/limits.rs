@@ -90,13 +90,13 @@ pub struct RendezvousLimits {
     /// Streams claimed by one harness socket. Default 128, as many as an executor accepts in all.
     /// A further claim is answered with a reset.
     pub streams_per_harness: usize,
-    /// Silence after which a ping is sent. Default 15 s.
+    /// Silence after which a ping is sent. Default 10 s.
     pub ping_interval: Duration,
-    /// Silence after a ping that ends the socket. Default 25 s, so that a dead path is found
+    /// Silence after a ping that ends the socket. Default 30 s, so that a dead path is found
     /// within 40 s, before a harness gives up its recovery after 45 s.
     pub pong_timeout: Duration,
-    /// Time for one batch of at most about 256 KiB to be written. Default 30 s; then the socket
-    /// ends.
+    /// Time for one batch of at most [`FLUSH_BYTES`] and one frame to be written. Default 30 s;
+    /// then the socket ends.
     pub write_timeout: Duration,
     /// Time for what is queued and a close frame to be written when a socket ends. Default 1 s.
     pub close_timeout: Duration,
@@ -114,8 +114,8 @@ impl Default for RendezvousLimits {
             shared_queue_bytes: 512 * 1024 * 1024,
             harness_sockets: 256,
             streams_per_harness: 128,
-            ping_interval: Duration::from_secs(15),
-            pong_timeout: Duration::from_secs(25),
+            ping_interval: Duration::from_secs(10),
+            pong_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(1),
         }
@@ -130,9 +130,9 @@ pub const WEBSOCKET_WRITE_BUFFER_BYTES: usize = 32 * 1024;
 
 /// Frames below this size are copied when they are queued, in bytes.
 ///
-/// Payloads share the buffer that they were read into. A tiny frame that waits would keep a whole
-/// read buffer alive, and the byte limits of the queues would not bound the memory.
-pub const COPY_BELOW_BYTES: usize = 4 * 1024;
+/// Payloads share the buffer that they were read into, of 256 KiB at most. A tiny frame that waits
+/// would keep all of it alive, and the byte limits of the queues would not bound the memory.
+pub const COPY_BELOW_BYTES: usize = 16 * 1024;
 
 /// Bytes written in one batch before the socket is flushed.
-pub const FLUSH_BYTES: usize = 256 * 1024;
+pub const FLUSH_BYTES: usize = 64 * 1024;

@@ -25,6 +25,7 @@ use registry_client::wire::{REJECTION_REASON_HEADER, REQUEST_ID_HEADER, Rejectio
 use relay_proto::ids::EnvironmentId;
 
 use super::registry::decode_environment_id;
+use crate::clock::Timestamp;
 use crate::events;
 use crate::rendezvous::outbox::Outbox;
 use crate::rendezvous::routes::{AttachError, CloseCause};
@@ -98,12 +99,28 @@ async fn accept(
         .signer
         .verify(&environment, query, now)
         .map_err(rejection)?;
+    let registration = current_registration(service, &claims).await?;
+    match claims.role {
+        Role::Executor => {
+            if !service
+                .store
+                .is_token_valid(registration.token.as_ref(), now)
+                .await?
+            {
+                return Err(rejection(RejectionReason::Expired));
+            }
+        }
+        Role::Harness { .. } => {
+            if !service.hub.has_room(&environment, &registration) {
+                return Err(rejection(RejectionReason::RouteUnavailable));
+            }
+        }
+    }
     // Before anything is used up: a request that is no websocket request must not cost a bundle.
     let upgrade = match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
         Ok(upgrade) => socket::with_limits(upgrade),
         Err(error) => return Ok(error.into_response()),
     };
-    let registration = current_registration(service, &claims).await?;
     let opening = Opening {
         service: Arc::clone(service),
         _connection: parts.extensions.remove::<ConnectionPermit>(),
@@ -113,31 +130,9 @@ async fn accept(
         request_id: request_id.to_owned(),
     };
     match claims.role {
-        Role::Executor => {
-            let token = opening.registration.token.as_ref();
-            if !service.store.is_token_valid(token, now).await? {
-                return Err(rejection(RejectionReason::Expired));
-            }
-            Ok(opening.upgrade(upgrade, Opening::run_executor))
-        }
+        Role::Executor => Ok(opening.upgrade(upgrade, Opening::run_executor)),
         Role::Harness { nonce } => {
-            if !service
-                .hub
-                .has_room(&opening.environment, &opening.registration)
-            {
-                return Err(rejection(RejectionReason::RouteUnavailable));
-            }
-            let registration = &opening.registration.id;
-            let used = service
-                .store
-                .use_bundle_url(&nonce, &opening.environment, registration, now)
-                .await?;
-            let UrlUse::Accepted { token } = used else {
-                return Err(rejection(RejectionReason::Expired));
-            };
-            if !service.store.is_token_valid(token.as_ref(), now).await? {
-                return Err(rejection(RejectionReason::Expired));
-            }
+            let token = opening.use_bundle_url(&nonce, now).await?;
             Ok(opening.upgrade(upgrade, |opening, socket| {
                 opening.run_harness(socket, token)
             }))
@@ -196,6 +191,25 @@ impl Opening {
             let _tracked = tracked;
             abort.run_until_cancelled_owned(run(self, socket)).await;
         })
+    }
+
+    /// Uses a harness's URL up, and returns the token that asked for it.
+    async fn use_bundle_url(
+        &self,
+        nonce: &str,
+        now: Timestamp,
+    ) -> Result<Option<TokenId>, Rejection> {
+        let store = &self.service.store;
+        let registration = &self.registration.id;
+        match store
+            .use_bundle_url(nonce, &self.environment, registration, now)
+            .await?
+        {
+            UrlUse::Accepted { token } if store.is_token_valid(token.as_ref(), now).await? => {
+                Ok(token)
+            }
+            UrlUse::Accepted { .. } | UrlUse::Refused => Err(rejection(RejectionReason::Expired)),
+        }
     }
 
     async fn run_executor(self, socket: WebSocket) {

@@ -2,10 +2,14 @@
 //!
 //! Reading and writing go on independently, in one task. The socket ends when either ends, when its
 //! queue says so, or when the peer stays silent after a ping. Anything that arrives is a sign of
-//! life; while the handler holds up reading, nobody is expected to be heard.
+//! life, and so is a write that had to wait and went on: the ping may be stuck behind it. While the
+//! handler holds up reading, nobody is expected to be heard.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use bytes::Bytes;
@@ -83,9 +87,10 @@ pub(crate) async fn run<H: FrameHandler>(
 ) -> Ended {
     let (mut sink, mut stream) = socket.split();
     let ended = {
-        let mut writer = std::pin::pin!(write(&mut sink, &outbox, limits));
+        let write_went_on = AtomicBool::new(false);
+        let mut writer = pin!(write(&mut sink, &outbox, limits, &write_went_on));
         let (end, is_writing) = tokio::select! {
-            end = read(&mut stream, &outbox, &mut handler, limits) => (end, true),
+            end = read(&mut stream, &outbox, &mut handler, limits, &write_went_on) => (end, true),
             end = &mut writer => (end, false),
             () = outbox.closing() => (outbox.close_cause().map_or(End::ReadError, End::Closed), true),
         };
@@ -118,14 +123,22 @@ async fn read<H: FrameHandler>(
     outbox: &Outbox,
     handler: &mut H,
     limits: &RendezvousLimits,
+    write_went_on: &AtomicBool,
 ) -> End {
     let mut pinged = false;
     let mut deadline = Instant::now() + limits.ping_interval;
     loop {
         // A message that is there counts, even if the deadline has passed as well.
         match timeout_at(deadline, stream.next()).await {
-            Err(_) if pinged => return End::PongTimeout,
+            Err(_) if pinged && !write_went_on.swap(false, Ordering::Relaxed) => {
+                return End::PongTimeout;
+            }
+            Err(_) if pinged => {
+                deadline = Instant::now() + limits.pong_timeout;
+                continue;
+            }
             Err(_) => {
+                write_went_on.store(false, Ordering::Relaxed);
                 outbox.ping();
                 pinged = true;
                 deadline = Instant::now() + limits.pong_timeout;
@@ -153,10 +166,20 @@ async fn write(
     sink: &mut SplitSink<WebSocket, Message>,
     outbox: &Outbox,
     limits: &RendezvousLimits,
+    write_went_on: &AtomicBool,
 ) -> End {
     loop {
         let first = outbox.next().await;
-        match timeout(limits.write_timeout, write_batch(sink, outbox, first)).await {
+        let mut batch = pin!(timeout(limits.write_timeout, write_batch(sink, outbox, first)));
+        let written = match futures_util::poll!(batch.as_mut()) {
+            Poll::Ready(written) => written,
+            Poll::Pending => {
+                let written = batch.await;
+                write_went_on.store(true, Ordering::Relaxed);
+                written
+            }
+        };
+        match written {
             Ok(Ok(None)) => {}
             Ok(Ok(Some(cause))) => return End::Closed(cause),
             Ok(Err(_)) | Err(_) => return End::WriteError,

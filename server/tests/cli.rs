@@ -1,0 +1,339 @@
+//! The binary: exit codes, the first line, tokens.
+
+#![allow(clippy::unwrap_used, reason = "failing is how a test reports")]
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+struct Run {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("exec-cloud"));
+    command.args(arguments).stdin(Stdio::null());
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("EXEC_CLOUD_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn run(arguments: &[&str]) -> Run {
+    let output = command(arguments).output().unwrap();
+    Run {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn directory() -> (TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data").to_str().unwrap().to_owned();
+    (directory, data)
+}
+
+/// A server that ends with the test.
+struct Serving {
+    child: Child,
+    first_line: String,
+}
+
+impl Serving {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = command(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut first_line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut first_line)
+            .unwrap();
+        Self { child, first_line }
+    }
+
+    /// Sends a signal by number and returns the exit code and the rest of stdout.
+    fn signal(mut self, signal: &str) -> (Option<i32>, String) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let code = self.child.wait().unwrap().code();
+        let mut rest = String::new();
+        self.child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut rest)
+            .unwrap();
+        (code, rest)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One line that says what is wrong and what to do.
+fn assert_error(run: &Run, code: i32, text: &str) {
+    assert_eq!(run.code, Some(code), "{}", run.stderr);
+    assert_eq!(run.stdout, "");
+    let lines: Vec<_> = run.stderr.lines().collect();
+    assert_eq!(lines.len(), 1, "{}", run.stderr);
+    assert!(lines[0].starts_with("error: "), "{}", run.stderr);
+    assert!(lines[0].contains(text), "{}", run.stderr);
+    assert!(lines[0].contains("; "), "no remedy: {}", run.stderr);
+}
+
+#[test]
+fn configuration_errors_exit_64() {
+    let (_keep, data) = directory();
+    for (arguments, text) in [
+        (
+            &["serve", "--dev", "--listen", "0.0.0.0:0"][..],
+            "cannot listen on 0.0.0.0:0",
+        ),
+        (
+            &["serve", "--dev", "--listen", "[::]:0"],
+            "cannot listen on [::]:0",
+        ),
+        (
+            &["serve", "--data-dir", &data, "--listen", "192.0.2.1:80"],
+            "plain HTTP",
+        ),
+        (&["serve", "--dev", "--behind-proxy"], "--behind-proxy"),
+        (
+            &["serve", "--data-dir", &data, "--behind-proxy"],
+            "--public-url",
+        ),
+        (
+            &["serve", "--dev", "--public-url", "ftp://x"],
+            "--public-url",
+        ),
+        (&["serve", "--listen", "localhost:7700"], "--listen"),
+        (&["serve", "--tls-cert", "/none"], "--tls-key"),
+        (
+            &[
+                "serve",
+                "--dev",
+                "--tls-cert",
+                "/none",
+                "--tls-key",
+                "/none",
+            ],
+            "certificate",
+        ),
+        (&["serve", "--nonsense"], "--nonsense"),
+        (&["token", "create", "--data-dir", &data], "--role"),
+        (
+            &["token", "create", "--role", "king", "--data-dir", &data],
+            "king",
+        ),
+        (
+            &[
+                "token",
+                "create",
+                "--role",
+                "admin",
+                "--ttl",
+                "30",
+                "--data-dir",
+                &data,
+            ],
+            "30d",
+        ),
+        (
+            &["token", "create", "--role", "admin", "--environment", "a/b"],
+            "--environment",
+        ),
+        (&["token", "list", "--data-dir", &data], "--data-dir"),
+        (&["token", "revoke", "x", "--data-dir", &data], "--data-dir"),
+        (&["nonsense"], "nonsense"),
+        (&[], "exec-cloud"),
+    ] {
+        let run = run(arguments);
+        assert_eq!(run.code, Some(64), "{arguments:?}: {}", run.stderr);
+        if !arguments.is_empty() {
+            assert_error(&run, 64, text);
+        }
+    }
+    assert!(
+        !std::path::Path::new(&data).exists(),
+        "nothing is created when something is wrong"
+    );
+}
+
+#[test]
+fn runtime_errors_exit_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let run_ = run(&["serve", "--dev", "--listen", &address]);
+    // The log is on stderr too; the error is its last line.
+    assert_eq!(run_.code, Some(1));
+    let last = run_.stderr.lines().last().unwrap();
+    assert!(
+        last.starts_with(&format!("error: cannot listen on {address}")),
+        "{last}"
+    );
+
+    let run_ = run(&[
+        "serve",
+        "--data-dir",
+        "/dev/null/x",
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    assert_error(&run_, 1, "data directory");
+
+    let (_keep, data) = directory();
+    run(&["token", "create", "--role", "admin", "--data-dir", &data]);
+    assert_error(
+        &run(&["token", "revoke", "x", "--data-dir", &data]),
+        1,
+        "no token",
+    );
+}
+
+#[test]
+fn first_line_names_the_real_address_and_sigterm_stops_with_0() {
+    for signal in ["-TERM", "-INT"] {
+        let server = Serving::start(&["serve", "--dev", "--listen", "127.0.0.1:0"]);
+        let port = server
+            .first_line
+            .strip_prefix("listening on http://127.0.0.1:")
+            .unwrap();
+        let port: u16 = port.strip_suffix('\n').unwrap().parse().unwrap();
+        assert_ne!(port, 0);
+        std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        assert_eq!(server.signal(signal), (Some(0), String::new()));
+    }
+}
+
+#[test]
+fn one_server_for_one_data_directory() {
+    let (_keep, data) = directory();
+    let arguments = ["serve", "--data-dir", &data, "--listen", "127.0.0.1:0"];
+    let server = Serving::start(&arguments);
+    assert!(server.first_line.starts_with("listening on "));
+    assert_error(&run(&arguments), 1, "another exec-cloud");
+    drop(server);
+    let server = Serving::start(&arguments);
+    assert!(server.first_line.starts_with("listening on "));
+}
+
+#[test]
+fn tokens_are_created_listed_and_revoked() {
+    let (_keep, data) = directory();
+    let plain = run(&["token", "create", "--role", "harness", "--data-dir", &data]);
+    assert_eq!(plain.code, Some(0));
+    let token = plain.stdout.strip_suffix('\n').unwrap();
+    assert!(token.starts_with("exc_") && !token.contains(char::is_whitespace));
+
+    let made = run(&[
+        "token",
+        "create",
+        "--role",
+        "executor",
+        "--environment",
+        "env1",
+        "--ttl",
+        "30d",
+        "--label",
+        "build farm",
+        "--json",
+        "--data-dir",
+        &data,
+    ]);
+    let made: Value = serde_json::from_str(&made.stdout).unwrap();
+    assert_eq!(
+        (&made["role"], &made["environment_id"]),
+        (&"executor".into(), &"env1".into())
+    );
+    let ttl = made["expires_at"].as_i64().unwrap() - made["created_at"].as_i64().unwrap();
+    assert_eq!(ttl, 30 * 24 * 60 * 60);
+    let id = made["id"].as_str().unwrap();
+
+    let list = run(&["token", "list", "--data-dir", &data]).stdout;
+    assert_eq!(list.lines().count(), 2);
+    assert!(list.contains(id) && list.contains("build farm"));
+    assert!(!list.contains(token) && !list.contains(made["token"].as_str().unwrap()));
+
+    assert_eq!(
+        run(&["token", "revoke", id, "--data-dir", &data]).code,
+        Some(0)
+    );
+    assert_eq!(
+        run(&["token", "revoke", id, "--data-dir", &data]).code,
+        Some(0)
+    );
+    let list = run(&["token", "list", "--json", "--data-dir", &data]).stdout;
+    let list: Vec<Value> = list
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let status = |id: &str| {
+        list.iter().find(|token| token["id"] == id).unwrap()["status"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(
+        (status(id), status(&token[4..20])),
+        ("revoked".to_owned(), "valid".to_owned())
+    );
+    assert!(list.iter().all(|token| token.get("token").is_none()));
+}
+
+#[test]
+fn default_data_directory_follows_the_environment() {
+    let home = tempfile::tempdir().unwrap();
+    let create = ["token", "create", "--role", "admin"];
+    for (name, base) in [("XDG_DATA_HOME", "xdg"), ("HOME", "home")] {
+        let path = home.path().join(base);
+        let status = command(&create)
+            .env_remove("XDG_DATA_HOME")
+            .env_remove("HOME")
+            .env(name, &path)
+            .stdout(Stdio::null())
+            .status()
+            .unwrap();
+        assert!(status.success());
+        let below = if base == "xdg" {
+            "exec-cloud"
+        } else {
+            ".local/share/exec-cloud"
+        };
+        assert!(path.join(below).join("exec-cloud.db").is_file(), "{name}");
+    }
+    let output = command(&create)
+        .env_remove("XDG_DATA_HOME")
+        .env_remove("HOME")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(64));
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    for flag in ["--help", "--version"] {
+        let run = run(&[flag]);
+        assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
+        assert!(run.stdout.contains("exec-cloud"));
+    }
+}
