@@ -90,3 +90,64 @@ fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write_pair(files: &TlsFiles) {
+        let issued = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        fs::write(&files.certificates, issued.cert.pem()).unwrap();
+        fs::write(&files.key, issued.signing_key.serialize_pem()).unwrap();
+    }
+
+    fn files() -> (tempfile::TempDir, TlsFiles) {
+        let directory = tempfile::tempdir().unwrap();
+        let files = TlsFiles {
+            certificates: directory.path().join("cert.pem"),
+            key: directory.path().join("key.pem"),
+        };
+        write_pair(&files);
+        (directory, files)
+    }
+
+    #[test]
+    fn reload_takes_new_certificates_and_keeps_the_old_ones_when_they_are_bad() {
+        let (_directory, files) = files();
+        let tls = Tls::load(files.clone()).unwrap();
+        let first = tls.config();
+        write_pair(&files);
+        tls.reload().unwrap();
+        let second = tls.config();
+        assert!(!Arc::ptr_eq(&first, &second));
+        fs::write(&files.certificates, "nonsense").unwrap();
+        assert!(matches!(
+            tls.reload(),
+            Err(TlsError::Pem {
+                what: "certificate"
+            })
+        ));
+        assert!(Arc::ptr_eq(&second, &tls.config()));
+    }
+
+    #[test]
+    fn unusable_files_are_told_apart() {
+        let (_directory, files) = files();
+        let other_key = rcgen::generate_simple_self_signed(vec!["x".to_owned()]).unwrap();
+        fs::write(&files.key, other_key.signing_key.serialize_pem()).unwrap();
+        assert!(matches!(
+            Tls::load(files.clone()),
+            Err(TlsError::Unusable(_))
+        ));
+        fs::write(&files.key, "").unwrap();
+        assert!(matches!(
+            Tls::load(files.clone()),
+            Err(TlsError::Pem { what: "key" })
+        ));
+        fs::remove_file(&files.key).unwrap();
+        assert!(matches!(
+            Tls::load(files),
+            Err(TlsError::Read { what: "key", .. })
+        ));
+    }
+}

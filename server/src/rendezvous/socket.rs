@@ -13,8 +13,8 @@ use std::task::Poll;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use bytes::Bytes;
-use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt as _, StreamExt as _};
+use futures_util::stream::SplitSink;
+use futures_util::{SinkExt as _, Stream, StreamExt as _};
 use relay_proto::limits::WEBSOCKET_MESSAGE_BYTES;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite;
@@ -118,10 +118,10 @@ pub(crate) async fn run<H: FrameHandler>(
     ended
 }
 
-async fn read<H: FrameHandler>(
-    stream: &mut SplitStream<WebSocket>,
+async fn read(
+    stream: &mut (impl Stream<Item = Result<Message, axum::Error>> + Unpin),
     outbox: &Outbox,
-    handler: &mut H,
+    handler: &mut impl FrameHandler,
     limits: &RendezvousLimits,
     write_went_on: &AtomicBool,
 ) -> End {
@@ -170,7 +170,10 @@ async fn write(
 ) -> End {
     loop {
         let first = outbox.next().await;
-        let mut batch = pin!(timeout(limits.write_timeout, write_batch(sink, outbox, first)));
+        let mut batch = pin!(timeout(
+            limits.write_timeout,
+            write_batch(sink, outbox, first)
+        ));
         let written = match futures_util::poll!(batch.as_mut()) {
             Poll::Ready(written) => written,
             Poll::Pending => {
@@ -273,3 +276,6 @@ pub(crate) fn with_limits<F>(
         .write_buffer_size(limits::WEBSOCKET_WRITE_BUFFER_BYTES)
         .max_write_buffer_size(limits::WEBSOCKET_WRITE_BUFFER_BYTES + 2 * WEBSOCKET_MESSAGE_BYTES)
 }
+
+#[cfg(test)]
+mod tests;
