@@ -1,1 +1,54 @@
-//! Client library for remote executors, and the execctl command line.
+//! Client library for remote executors.
+//!
+//! ```text
+//!  Client (stable)  --jobs-->  session task  --JSON messages-->  Transport (one connection)
+//!    start, filesystem, http       |  requests, routes              registry + rendezvous + Noise,
+//!                                  |  recovery                      or a plain websocket
+//!                                  +-- Dial makes the next Transport when one is lost
+//! ```
+//!
+//! A [`Client`] is one session with one executor. Connections come and go beneath it:
+//!
+//! - **Processes** live on. Their events are read back and continue without hole or duplicate; what
+//!   the executor had to evict meanwhile is reported as [`Error::OutputLost`].
+//! - **Requests that do no harm when repeated** (reads, metadata, writes to a process, starts,
+//!   signals) are repeated.
+//! - **Other requests** that had no answer yet fail with [`Error::OutcomeUnknown`].
+//! - **Open files and response bodies** belong to the connection. [`FileReader`] continues by
+//!   itself, the others fail with [`Error::ConnectionLost`].
+//! - **The executor's key** is pinned: when another executor answers, the session is over.
+//!
+//! A session that cannot be had back within the budget ends with [`Error::SessionLost`]; connect
+//! anew for another one.
+//!
+//! Not here: what runs on the executor, and any policy about what may run.
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod connect;
+mod engine;
+mod error;
+mod filesystem;
+mod generation;
+mod http;
+pub mod limits;
+mod order;
+mod process;
+mod queue;
+mod transport;
+
+pub use client::{Client, ClientConfig, RecoveryConfig};
+pub use connect::ConnectOptions;
+pub use error::Error;
+pub use filesystem::{
+    Copied, CopyEvent, FileReader, FileWriter, Filesystem, Missing, Recursion, download, upload,
+};
+pub use http::{HttpRequest, HttpResponse};
+pub use process::{
+    Command, ExitStatus, Output, OutputStream, Overflow, Process, ProcessControl, ProcessEvent,
+    Stdin, TtySize,
+};
+pub use transport::{Dial, DialFuture, Transport};
+
+pub use exec_proto::{PathUri, process::EnvInherit};

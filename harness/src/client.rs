@@ -1,0 +1,379 @@
+//! The stable handle: one logical session with one executor, over any number of connections.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use exec_proto::{
+    PathUri,
+    environment::{self, Info},
+    rpc,
+};
+use rand::{SeedableRng, rngs::StdRng};
+use relay_proto::{
+    backoff::{Backoff, BackoffConfig, Jitter},
+    keys::PublicKey,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::{
+    Dial, Error,
+    engine::{
+        Engine, Job, Shared,
+        call::{Asker, Call, Retry, Room},
+    },
+    generation::Generation,
+    limits,
+    transport::AbortOnDrop,
+};
+
+/// How a client behaves towards time.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// How long the first connection is retried when that may help. Zero tries once.
+    pub connect_budget: Duration,
+    /// How a lost connection is restored.
+    pub recovery: RecoveryConfig,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            connect_budget: limits::CONNECT_BUDGET,
+            recovery: RecoveryConfig::default(),
+        }
+    }
+}
+
+/// How a lost connection is restored.
+#[derive(Debug, Clone)]
+pub struct RecoveryConfig {
+    /// How long it is tried before the session is given up.
+    pub budget: Duration,
+    /// The waits between attempts.
+    pub backoff: BackoffConfig,
+}
+
+impl Default for RecoveryConfig {
+    /// 0.5 s doubling to 5 s, jittered upwards, for 90 s: the reference client's waits, and longer
+    /// than the 80 s for which an executor keeps a session.
+    fn default() -> Self {
+        let backoff = BackoffConfig {
+            min_delay: Duration::from_millis(500),
+            max_delay: Duration::from_secs(5),
+            jitter: Jitter::FullToOneAndAHalf,
+            ..BackoffConfig::default()
+        };
+        Self {
+            budget: limits::RECOVERY_BUDGET,
+            backoff,
+        }
+    }
+}
+
+/// A session with an executor.
+///
+/// Cheap to clone; the session ends when the last clone, and the last [`Process`](crate::Process)
+/// and open file made from it, is gone, or with [`Client::close`]. A lost connection is restored
+/// behind the handle; see the crate documentation for what that means for requests on their way.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    jobs: mpsc::Sender<Job>,
+    calls: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    shared: Arc<Shared>,
+    dial: Arc<dyn Dial>,
+    config: ClientConfig,
+    next_name: AtomicU64,
+    cancel: CancellationToken,
+    /// Ends the session task with the last handle.
+    _cancel: DropGuard,
+    task: Mutex<Option<AbortOnDrop>>,
+}
+
+impl Client {
+    /// Connects through `dial` and opens a session.
+    ///
+    /// # Errors
+    ///
+    /// What the last attempt failed with, when no attempt within the budget worked.
+    pub async fn connect_with(dial: Arc<dyn Dial>, config: ClientConfig) -> Result<Self, Error> {
+        let first = first_connection(&*dial, &config).await?;
+        let cancel = CancellationToken::new();
+        let (jobs, queue) = mpsc::channel(limits::JOBS_QUEUED);
+        let shared = Arc::new(Shared {
+            generation: AtomicU64::new(1),
+            info: Mutex::new(first.info.clone()),
+            session_id: first.session_id.clone(),
+            executor_key: first.transport.executor_key.clone(),
+            ended: OnceLock::new(),
+            drained: Arc::new(Notify::new()),
+        });
+        let engine = Engine::new(
+            dial.clone(),
+            config.recovery.clone(),
+            queue,
+            cancel.clone(),
+            shared.clone(),
+        );
+        let task = tokio::spawn(engine.run(first));
+        let inner = Inner {
+            jobs,
+            calls: Arc::new(Semaphore::new(limits::CALLS_IN_FLIGHT)),
+            bytes: Arc::new(Semaphore::new(limits::CALL_BYTES_IN_FLIGHT)),
+            shared,
+            dial,
+            config,
+            next_name: AtomicU64::new(1),
+            cancel: cancel.clone(),
+            _cancel: cancel.drop_guard(),
+            task: Mutex::new(Some(AbortOnDrop::new(task))),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Opens another session with the same executor, over a connection of its own.
+    ///
+    /// What happens on one does not hold up the other; see [`Overflow::Block`](crate::Overflow).
+    ///
+    /// # Errors
+    ///
+    /// As for [`Client::connect_with`].
+    pub async fn sibling(&self) -> Result<Self, Error> {
+        Self::connect_with(self.inner.dial.clone(), self.inner.config.clone()).await
+    }
+
+    /// What the executor said about itself when it was last connected.
+    pub fn info(&self) -> Info {
+        self.inner
+            .shared
+            .info
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The executor's name for the session.
+    pub fn session_id(&self) -> &str {
+        &self.inner.shared.session_id
+    }
+
+    /// The executor's key, when the transport authenticates one. The same for the whole session.
+    pub fn executor_key(&self) -> Option<&PublicKey> {
+        self.inner.shared.executor_key.as_ref()
+    }
+
+    /// How many connections the session has had.
+    pub fn generation(&self) -> u64 {
+        self.inner.shared.generation.load(Ordering::Acquire)
+    }
+
+    /// Asks the executor whether it is there; answers with its status, which is `ready`.
+    ///
+    /// # Errors
+    ///
+    /// As for every request; see [`Error`].
+    pub async fn status(&self) -> Result<String, Error> {
+        let status: environment::Status = self
+            .call(environment::STATUS, &exec_proto::Empty {}, Retry::Repeat)
+            .await?;
+        Ok(status.status)
+    }
+
+    /// Makes a path of the executor out of text: absolute, `~/...`, or relative to the executor's
+    /// working directory. `file:` URIs are taken as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`] when the text is empty or not a path of the executor.
+    pub fn resolve(&self, text: &str) -> Result<PathUri, Error> {
+        let info = self.info();
+        let bad = |why: &str| Error::Misuse(format!("invalid remote path: {why}"));
+        if text.is_empty() {
+            return Err(bad("it is empty"));
+        }
+        if text.starts_with("file:") {
+            return PathUri::parse(text).map_err(|error| bad(&error.to_string()));
+        }
+        let base = if text.starts_with('/') {
+            None
+        } else if text == "~" || text.starts_with("~/") {
+            Some(
+                info.user_home_dir
+                    .ok_or_else(|| bad("the executor does not say where its home is"))?,
+            )
+        } else {
+            Some(info.cwd.ok_or_else(|| {
+                bad("the executor does not say where it is: use an absolute path")
+            })?)
+        };
+        let relative = text
+            .strip_prefix('~')
+            .map_or(text, |rest| rest.trim_start_matches('/'));
+        let path = match base {
+            None => Path::new(text).to_path_buf(),
+            Some(base) => {
+                let base = base.to_native().map_err(|error| bad(&error.to_string()))?;
+                if text.starts_with('~') {
+                    base.join(relative)
+                } else {
+                    base.join(text)
+                }
+            }
+        };
+        PathUri::from_native(&path).ok_or_else(|| bad("it cannot be expressed"))
+    }
+
+    /// Ends the session's connection and waits until that is done.
+    ///
+    /// Running processes live on until the executor's session expires; terminate them before if they
+    /// should not. Other clones fail with [`Error::Closed`] from now on.
+    pub async fn close(&self) {
+        self.inner.cancel.cancel();
+        let task = self
+            .inner
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(mut task) = task {
+            task.ended().await;
+        }
+    }
+
+    /// Makes one request.
+    pub(crate) async fn call<P: Serialize + ?Sized, R: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: &P,
+        retry: Retry,
+    ) -> Result<R, Error> {
+        self.submit(method, params, retry, Asker::Caller, Job::Call)
+            .await
+    }
+
+    /// Makes one request that the session task has to prepare for.
+    pub(crate) async fn submit<P: Serialize + ?Sized, R: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: &P,
+        retry: Retry,
+        asker: impl FnOnce(oneshot::Sender<Result<Box<RawValue>, Error>>) -> Asker,
+        job: impl FnOnce(Call) -> Job,
+    ) -> Result<R, Error> {
+        let params = serde_json::value::to_raw_value(params)
+            .map_err(|_| Error::Misuse(format!("the parameters of {method} do not serialize")))?;
+        let room = self.room(params.get().len()).await?;
+        let (reply, answer) = oneshot::channel();
+        let asker = asker(reply);
+        let call = Call {
+            method,
+            params,
+            retry,
+            asker,
+            repeated: false,
+            _room: Some(room),
+        };
+        self.inner
+            .jobs
+            .send(job(call))
+            .await
+            .map_err(|_| self.ended())?;
+        let result = answer.await.map_err(|_| self.ended())??;
+        rpc::from_json(&result)
+            .map_err(|_| Error::Protocol(format!("its answer to {method} does not decode")))
+    }
+
+    /// Waits for room in the budgets for requests without an answer.
+    async fn room(&self, bytes: usize) -> Result<Room, Error> {
+        // A larger request waits for the whole budget rather than for more than there is.
+        let share = u32::try_from(bytes.clamp(1, limits::CALL_BYTES_IN_FLIGHT)).unwrap_or(u32::MAX);
+        let calls = self
+            .inner
+            .calls
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| Error::Closed)?;
+        let bytes = self
+            .inner
+            .bytes
+            .clone()
+            .acquire_many_owned(share)
+            .await
+            .map_err(|_| Error::Closed)?;
+        Ok(Room {
+            _calls: calls,
+            _bytes: bytes,
+        })
+    }
+
+    /// A name that no other process, file or response of this session has.
+    pub(crate) fn unique_name(&self) -> String {
+        let number = self.inner.next_name.fetch_add(1, Ordering::Relaxed);
+        format!("{number}-{}", uuid::Uuid::new_v4())
+    }
+
+    pub(crate) fn drained(&self) -> Arc<Notify> {
+        self.inner.shared.drained.clone()
+    }
+
+    fn ended(&self) -> Error {
+        match self.inner.shared.ended.get() {
+            Some(reason) if !matches!(**reason, Error::Closed) => {
+                Error::SessionLost(reason.clone())
+            }
+            _ => Error::Closed,
+        }
+    }
+}
+
+async fn first_connection(dial: &dyn Dial, config: &ClientConfig) -> Result<Generation, Error> {
+    let deadline = Instant::now() + config.connect_budget;
+    let mut backoff = Backoff::new(config.recovery.backoff);
+    let mut rng = StdRng::from_seed(random_seed());
+    loop {
+        let error = match Generation::establish(dial, None).await {
+            Ok(generation) => return Ok(generation),
+            Err(error) => error,
+        };
+        let delay = backoff.next_delay(&mut rng, error.retry_after());
+        if !error.is_retryable() || Instant::now() + delay >= deadline {
+            return Err(error);
+        }
+        tracing::debug!(error = %error, "attempt to connect failed");
+        tokio::time::sleep(delay).await;
+    }
+}
+
+/// Randomness of the operating system. Without any, waits and stream names are still usable, only
+/// predictable, so a failure is no reason to give up.
+pub(crate) fn random_seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    if let Err(error) = getrandom::fill(&mut seed) {
+        tracing::warn!(error = %error, "the operating system gives no randomness");
+    }
+    seed
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client")
+            .field("session_id", &self.shared.session_id)
+            .finish_non_exhaustive()
+    }
+}

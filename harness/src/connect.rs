@@ -1,0 +1,64 @@
+//! The two ways to an executor, as constructors of [`Client`].
+
+use std::sync::Arc;
+
+use registry_client::{Connector, CredentialSource, RegistryClient, RegistryUrl};
+use relay_proto::ids::EnvironmentId;
+use secrecy::SecretString;
+
+use crate::{
+    Client, ClientConfig, Error,
+    transport::{direct::DirectDial, relay::RelayDial},
+};
+
+/// Where an environment is and by what right it is used.
+#[derive(Debug, Clone)]
+pub struct ConnectOptions {
+    /// Base URL of the registry.
+    pub registry: RegistryUrl,
+    /// The environment.
+    pub environment: EnvironmentId,
+    /// The credential for the registry, asked for anew with each connection.
+    pub credential: Arc<dyn CredentialSource>,
+    /// Proxies, certificate authorities and time limits of outbound connections.
+    pub connector: Connector,
+    /// How the client behaves towards time.
+    pub config: ClientConfig,
+}
+
+impl Client {
+    /// Opens a session with the executor of an environment, through registry and rendezvous.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] for a wrong credential, [`Error::UnknownEnvironment`], and when the budget
+    /// for the first connection is used up [`Error::Offline`] or [`Error::Unavailable`].
+    pub async fn connect(options: ConnectOptions) -> Result<Self, Error> {
+        let ConnectOptions {
+            registry,
+            environment,
+            credential,
+            connector,
+            config,
+        } = options;
+        let registry = RegistryClient::new(connector.clone(), registry, credential);
+        let dial = RelayDial::new(registry, connector, environment)?;
+        Self::connect_with(Arc::new(dial), config).await
+    }
+
+    /// Opens a session with an executor that listens on a websocket. Sends `bearer`, if given, only
+    /// over TLS or to a loopback address.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`] for an unusable URL, [`Error::Refused`], [`Error::Unavailable`].
+    pub async fn connect_direct(
+        url: &str,
+        bearer: Option<&SecretString>,
+        connector: Connector,
+        config: ClientConfig,
+    ) -> Result<Self, Error> {
+        let dial = DirectDial::new(connector, url, bearer)?;
+        Self::connect_with(Arc::new(dial), config).await
+    }
+}

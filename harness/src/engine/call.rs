@@ -1,0 +1,227 @@
+//! One request of a caller, from the moment it is made until it has its answer.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use exec_proto::rpc::RpcError;
+use serde_json::value::RawValue;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::Error;
+
+/// What to do with a request that had no answer when the connection was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// Doing it twice is the same as doing it once, or the request carries a key by which the
+    /// executor knows it: ask again on the next connection.
+    Repeat,
+    /// Nobody can know whether it was done: tell the caller so.
+    Never,
+    /// It concerns something that the connection with this number owned, such as an open file.
+    Within(u64),
+}
+
+/// Who waits for an answer.
+#[derive(Debug)]
+pub(crate) enum Asker {
+    /// A caller of the client.
+    Caller(oneshot::Sender<Result<Box<RawValue>, Error>>),
+    /// The same, for `process/start` of this process: the route follows the answer.
+    Start(String, oneshot::Sender<Result<Box<RawValue>, Error>>),
+    /// The same, for `http/request` with this streamed body: without an answer there is no body.
+    Stream(String, oneshot::Sender<Result<Box<RawValue>, Error>>),
+    /// The session task reads back the events of this process after this number.
+    Page { process: String, after: u64 },
+    /// The session task asks whether a repeated start had worked the first time.
+    Adopt {
+        process: String,
+        refusal: RpcError,
+        reply: oneshot::Sender<Result<Box<RawValue>, Error>>,
+    },
+}
+
+impl Asker {
+    /// Whether the caller has gone away, so that the answer interests nobody.
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Caller(reply) => reply.is_closed(),
+            // A body that nobody reads is thrown away as it comes.
+            Self::Stream(..) => false,
+            // The process may be running whether or not anybody waits; its route has to be settled.
+            Self::Start(..) | Self::Page { .. } | Self::Adopt { .. } => false,
+        }
+    }
+}
+
+/// One request.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) method: &'static str,
+    pub(crate) params: Box<RawValue>,
+    pub(crate) retry: Retry,
+    pub(crate) asker: Asker,
+    /// Set when the request was sent on an earlier connection already.
+    pub(crate) repeated: bool,
+    /// Room in the client's budgets, given back with the answer.
+    pub(crate) _room: Option<Room>,
+}
+
+/// A share of the client's budgets for requests without an answer.
+#[derive(Debug)]
+pub(crate) struct Room {
+    pub(crate) _calls: OwnedSemaphorePermit,
+    pub(crate) _bytes: OwnedSemaphorePermit,
+}
+
+/// The requests without an answer, and the order in which they have yet to be sent.
+///
+/// Bounded by the client's budgets: [`limits::CALLS_IN_FLIGHT`](crate::limits::CALLS_IN_FLIGHT)
+/// requests of callers, plus one page per process.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    calls: BTreeMap<i64, Call>,
+    unsent: VecDeque<i64>,
+    next_id: i64,
+}
+
+impl Pending {
+    pub(crate) fn new() -> Self {
+        // The first ids belong to the handshake of each connection.
+        Self {
+            calls: BTreeMap::new(),
+            unsent: VecDeque::new(),
+            next_id: 10,
+        }
+    }
+
+    pub(crate) fn add(&mut self, call: Call) {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.calls.insert(id, call);
+        self.unsent.push_back(id);
+    }
+
+    pub(crate) fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
+    /// Takes the next request to send. Requests whose caller has gone away are skipped.
+    pub(crate) fn next_unsent(&mut self) -> Option<(i64, &Call)> {
+        while let Some(id) = self.unsent.pop_front() {
+            if self.calls.get(&id).is_some_and(|call| call.asker.is_gone()) {
+                self.calls.remove(&id);
+                continue;
+            }
+            if self.calls.contains_key(&id) {
+                return self.calls.get(&id).map(|call| (id, call));
+            }
+        }
+        None
+    }
+
+    pub(crate) fn answered(&mut self, id: i64) -> Option<Call> {
+        self.calls.remove(&id)
+    }
+
+    /// Sorts the requests after the connection was lost: what can be asked again is queued again in
+    /// the old order, the rest is returned. Pages are dropped, since recovery reads anew.
+    pub(crate) fn connection_lost(&mut self) -> Vec<Call> {
+        let unsent = std::mem::take(&mut self.unsent);
+        let mut given_up = Vec::new();
+        for (id, mut call) in std::mem::take(&mut self.calls) {
+            let was_sent = !unsent.contains(&id);
+            if call.asker.is_gone() || matches!(call.asker, Asker::Page { .. }) {
+                continue;
+            }
+            match call.retry {
+                Retry::Never if was_sent => given_up.push(call),
+                Retry::Within(_) => given_up.push(call),
+                Retry::Never | Retry::Repeat => {
+                    call.repeated |= was_sent;
+                    self.add(call);
+                }
+            }
+        }
+        given_up
+    }
+
+    /// Takes every request out, because the session has ended.
+    pub(crate) fn drain(&mut self) -> Vec<Call> {
+        self.unsent.clear();
+        std::mem::take(&mut self.calls).into_values().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn call(
+        method: &'static str,
+        retry: Retry,
+    ) -> (Call, oneshot::Receiver<Result<Box<RawValue>, Error>>) {
+        let (reply, answer) = oneshot::channel();
+        let params = RawValue::from_string("{}".into()).unwrap();
+        let asker = Asker::Caller(reply);
+        (
+            Call {
+                method,
+                params,
+                retry,
+                asker,
+                repeated: false,
+                _room: None,
+            },
+            answer,
+        )
+    }
+
+    #[test]
+    fn repeatable_requests_are_sent_again_in_order_and_others_are_given_up() {
+        let mut pending = Pending::new();
+        let mut answers = Vec::new();
+        for (method, retry) in [
+            ("a", Retry::Repeat),
+            ("b", Retry::Never),
+            ("c", Retry::Within(1)),
+            ("d", Retry::Repeat),
+            ("not sent yet", Retry::Never),
+        ] {
+            let (call, answer) = call(method, retry);
+            pending.add(call);
+            answers.push(answer);
+        }
+        for _ in 0..4 {
+            pending.next_unsent().unwrap();
+        }
+        let given_up: Vec<_> = pending
+            .connection_lost()
+            .iter()
+            .map(|call| call.method)
+            .collect();
+        assert_eq!(given_up, ["b", "c"]);
+        let mut again = Vec::new();
+        while let Some((_, call)) = pending.next_unsent() {
+            again.push((call.method, call.repeated));
+        }
+        assert_eq!(again, [("a", true), ("d", true), ("not sent yet", false)]);
+    }
+
+    #[test]
+    fn request_of_a_caller_that_went_away_is_not_sent() {
+        let mut pending = Pending::new();
+        let (first, answer) = call("a", Retry::Repeat);
+        pending.add(first);
+        drop(answer);
+        assert!(pending.next_unsent().is_none());
+    }
+
+    #[test]
+    fn answer_is_taken_once() {
+        let mut pending = Pending::new();
+        let (first, _answer) = call("a", Retry::Repeat);
+        pending.add(first);
+        let (id, _) = pending.next_unsent().unwrap();
+        assert!(pending.answered(id).is_some());
+        assert!(pending.answered(id).is_none());
+    }
+}

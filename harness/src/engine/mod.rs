@@ -1,0 +1,487 @@
+//! The session task: one loop that owns the connection, the requests without an answer and the
+//! routes of notifications, and that outlives connections.
+//!
+//! ```text
+//!  callers --Job--> +-------------+ <--incoming-- Transport
+//!                   |   Engine    |
+//!  readers <-Queue- +-------------+ --outgoing--> Transport
+//! ```
+//!
+//! The loop never waits for anything but its inputs, so that no reader and no full socket can keep
+//! it from noticing a loss or a shutdown. Requests wait in [`Pending`] until the transport has room.
+//!
+//! # Slow readers
+//!
+//! The protocol has no flow control per process: all events share one connection. What happens when
+//! the reader of one process is slow is that process's [`Overflow`](crate::Overflow):
+//!
+//! - `ReadBack` (default): events beyond the queue are discarded here and read back from the
+//!   executor's retention when the reader has caught up. Nothing else waits. When the executor has
+//!   evicted them meanwhile, the reader gets [`Error::OutputLost`].
+//! - `Block`: the connection is not read until the reader has caught up. The executor then stops
+//!   reading the process's pipe, so the process itself waits and nothing is lost; but everything
+//!   else on this client waits too. A client with one process loses nothing by it, and
+//!   [`Client::sibling`](crate::Client::sibling) makes such a client.
+//!
+//! Response bodies always block: there is nothing to read them back from.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use exec_proto::{environment::Info, http, process as wire, rpc};
+use relay_proto::keys::PublicKey;
+use serde_json::value::RawValue;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Dial, Error, client::RecoveryConfig, generation::Generation, limits};
+
+pub(crate) mod call;
+mod notification;
+mod recovery;
+pub(crate) mod route;
+
+use call::{Asker, Call, Pending, Retry};
+use route::{BodyRoute, ProcessRoute};
+
+/// What a caller hands to the session task.
+#[derive(Debug)]
+pub(crate) enum Job {
+    /// A request.
+    Call(Call),
+    /// `process/start`, with the way of the process's events. They may overtake the answer.
+    Start {
+        call: Call,
+        process: String,
+        route: ProcessRoute,
+    },
+    /// `http/request` with a streamed response, with the way of its body.
+    Stream {
+        call: Call,
+        request: String,
+        body: BodyRoute,
+    },
+}
+
+impl Job {
+    fn call(self) -> Call {
+        match self {
+            Self::Call(call) | Self::Start { call, .. } | Self::Stream { call, .. } => call,
+        }
+    }
+}
+
+/// What clients can see of the session without asking the task.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Counts connections; open files and response bodies belong to one of them.
+    pub(crate) generation: AtomicU64,
+    pub(crate) info: Mutex<Info>,
+    pub(crate) session_id: String,
+    pub(crate) executor_key: Option<PublicKey>,
+    /// Why the session ended.
+    pub(crate) ended: OnceLock<Arc<Error>>,
+    /// Tells the task that a reader made room.
+    pub(crate) drained: Arc<Notify>,
+}
+
+/// The session task's state. See the module documentation.
+pub(crate) struct Engine {
+    dial: Arc<dyn Dial>,
+    recovery: RecoveryConfig,
+    jobs: mpsc::Receiver<Job>,
+    cancel: CancellationToken,
+    shared: Arc<Shared>,
+    pending: Pending,
+    refusals: VecDeque<Bytes>,
+    processes: HashMap<String, ProcessRoute>,
+    bodies: HashMap<String, BodyRoute>,
+}
+
+/// Why the loop stopped serving a connection.
+enum Ended {
+    /// The owner of the client is done.
+    Closed,
+    /// The connection is gone or not usable any more.
+    Lost(Error),
+}
+
+impl Engine {
+    pub(crate) fn new(
+        dial: Arc<dyn Dial>,
+        recovery: RecoveryConfig,
+        jobs: mpsc::Receiver<Job>,
+        cancel: CancellationToken,
+        shared: Arc<Shared>,
+    ) -> Self {
+        Self {
+            dial,
+            recovery,
+            jobs,
+            cancel,
+            shared,
+            pending: Pending::new(),
+            refusals: VecDeque::new(),
+            processes: HashMap::new(),
+            bodies: HashMap::new(),
+        }
+    }
+
+    /// Runs until the client is closed or the session cannot be had back.
+    pub(crate) async fn run(mut self, first: Generation) {
+        let mut generation = first;
+        let mut recovery = recovery::Recovery::new(&self.recovery);
+        let reason = loop {
+            recovery.connected();
+            let (ended, transport) = self.serve(generation.transport).await;
+            match ended {
+                Ended::Closed => {
+                    transport.close().await;
+                    break Error::Closed;
+                }
+                Ended::Lost(cause) => {
+                    tracing::info!(error = %cause, "connection to the executor lost");
+                    drop(transport);
+                    self.connection_lost();
+                }
+            }
+            match recovery
+                .recover(&*self.dial, &self.shared, &self.cancel)
+                .await
+            {
+                Ok(next) => generation = next,
+                Err(error) => break error,
+            }
+            tracing::info!("connection to the executor restored");
+            self.connection_restored(&generation);
+        };
+        self.end(reason);
+    }
+
+    async fn serve(&mut self, mut transport: crate::Transport) -> (Ended, crate::Transport) {
+        let ended = loop {
+            let blocked = self.processes.values().any(ProcessRoute::blocks)
+                || self.bodies.values().any(BodyRoute::blocks);
+            let has_output = self.pending.has_unsent() || !self.refusals.is_empty();
+            tokio::select! {
+                () = self.cancel.cancelled() => break Ended::Closed,
+                job = self.jobs.recv() => match job {
+                    Some(job) => self.accept(job),
+                    None => break Ended::Closed,
+                },
+                room = transport.outgoing.reserve(), if has_output => match room {
+                    Ok(room) => if let Some(bytes) = self.next_output() {
+                        room.send(bytes);
+                    },
+                    Err(_) => break Ended::Lost(connection_ended()),
+                },
+                message = transport.incoming.recv(), if !blocked => match message {
+                    Some(bytes) => if let Err(error) = self.receive(&bytes) {
+                        break Ended::Lost(error);
+                    },
+                    None => break Ended::Lost(connection_ended()),
+                },
+                () = self.shared.drained.notified() => self.read_back(),
+            }
+        };
+        (ended, transport)
+    }
+
+    fn accept(&mut self, job: Job) {
+        match job {
+            Job::Call(call) => self.add(call),
+            Job::Start {
+                call,
+                process,
+                route,
+            } => {
+                self.processes.insert(process, route);
+                self.pending.add(call);
+            }
+            Job::Stream {
+                call,
+                request,
+                body,
+            } => {
+                self.bodies.insert(request, body);
+                self.pending.add(call);
+            }
+        }
+    }
+
+    fn add(&mut self, call: Call) {
+        let current = self.shared.generation.load(Ordering::Acquire);
+        match call.retry {
+            Retry::Within(generation) if generation != current => {
+                let error = Error::ConnectionLost(call.method);
+                self.answer(call, Err(error));
+            }
+            _ => self.pending.add(call),
+        }
+    }
+
+    fn next_output(&mut self) -> Option<Bytes> {
+        if let Some(refusal) = self.refusals.pop_front() {
+            return Some(refusal);
+        }
+        let (id, call) = self.pending.next_unsent()?;
+        let method = call.method;
+        match rpc::encode_request(&id.into(), method, &call.params, None) {
+            Ok(bytes) => Some(bytes),
+            // Raw JSON always serializes; a caller must not hang if that should ever be wrong.
+            Err(_) => {
+                let call = self.pending.answered(id)?;
+                self.answer(
+                    call,
+                    Err(Error::Misuse(format!("{method} does not serialize"))),
+                );
+                None
+            }
+        }
+    }
+
+    fn receive(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let message = rpc::parse(bytes).map_err(|error| Error::Protocol(error.to_string()))?;
+        match message {
+            rpc::Message::Response { id, result } => self.answered(&id, Ok(result)),
+            rpc::Message::Error { id, error } => {
+                if id == rpc::UNPARSABLE_ID {
+                    let text = format!("it could not read a request: {}", error.message);
+                    return Err(Error::Protocol(text));
+                }
+                self.answered(&id, Err(error));
+            }
+            rpc::Message::Notification { method, params } => self.notified(&method, &params)?,
+            rpc::Message::Request { id, method, .. } => {
+                if self.refusals.len() >= limits::REFUSALS_QUEUED {
+                    return Err(Error::Protocol("it makes requests without end".into()));
+                }
+                let refusal = rpc::RpcError::method_not_found(&method);
+                self.refusals.push_back(rpc::encode_error(&id, &refusal));
+            }
+        }
+        Ok(())
+    }
+
+    /// An answer whose id is not pending belongs to a caller that went away.
+    fn answered(&mut self, id: &rpc::RequestId, outcome: Result<Box<RawValue>, rpc::RpcError>) {
+        let rpc::RequestId::Integer(id) = id else {
+            return;
+        };
+        let Some(call) = self.pending.answered(*id) else {
+            return;
+        };
+        let Call {
+            method,
+            asker,
+            repeated,
+            ..
+        } = call;
+        let failed = |error: rpc::RpcError| Error::Rpc {
+            method,
+            code: error.code,
+            message: error.message,
+        };
+        match asker {
+            Asker::Caller(reply) => drop(reply.send(outcome.map_err(failed))),
+            Asker::Start(process, reply) => match outcome {
+                Ok(result) => {
+                    self.started(&process, repeated);
+                    drop(reply.send(Ok(result)));
+                }
+                // The first request may have worked, its answer being lost with the connection.
+                Err(refusal) if repeated && refusal.code == rpc::code::INVALID_REQUEST => {
+                    let asker = Asker::Adopt {
+                        process: process.clone(),
+                        refusal,
+                        reply,
+                    };
+                    self.ask_for_page(&process, 0, asker);
+                }
+                Err(error) => {
+                    self.processes.remove(&process);
+                    drop(reply.send(Err(failed(error))));
+                }
+            },
+            Asker::Stream(request, reply) => {
+                if outcome.is_err() {
+                    self.bodies.remove(&request);
+                }
+                drop(reply.send(outcome.map_err(failed)));
+            }
+            Asker::Page { process, after } => self.page_arrived(&process, after, outcome),
+            Asker::Adopt {
+                process,
+                refusal,
+                reply,
+            } => match outcome {
+                Ok(page) => {
+                    let result = serde_json::value::to_raw_value(
+                        &serde_json::json!({ "processId": process }),
+                    );
+                    let result = result.map_err(|_| failed(refusal));
+                    self.started(&process, false);
+                    self.page_arrived(&process, 0, Ok(page));
+                    drop(reply.send(result));
+                }
+                Err(_) => {
+                    self.processes.remove(&process);
+                    drop(reply.send(Err(failed(refusal))));
+                }
+            },
+        }
+    }
+
+    fn started(&mut self, process: &str, events_may_be_missing: bool) {
+        if let Some(route) = self.processes.get_mut(process) {
+            route.started = true;
+            if events_may_be_missing {
+                let after = route.after_seq();
+                self.ask_for(process, after);
+            } else {
+                self.read_back();
+            }
+        }
+    }
+
+    /// Asks for the pages that are due: after a reader made room, or when a hole was seen.
+    fn read_back(&mut self) {
+        let due: Vec<_> = self
+            .processes
+            .iter()
+            .filter_map(|(process, route)| Some((process.clone(), route.page_due()?)))
+            .collect();
+        for (process, after) in due {
+            self.ask_for(&process, after);
+        }
+    }
+
+    fn ask_for(&mut self, process: &str, after: u64) {
+        if let Some(route) = self.processes.get_mut(process) {
+            route.reading = true;
+            let asker = Asker::Page {
+                process: process.to_owned(),
+                after,
+            };
+            self.ask_for_page(process, after, asker);
+        }
+    }
+
+    fn ask_for_page(&mut self, process: &str, after: u64, asker: Asker) {
+        let params = wire::ReadParams {
+            process_id: process.to_owned(),
+            after_seq: Some(after),
+            max_bytes: None,
+            wait_ms: Some(0),
+        };
+        let Ok(params) = serde_json::value::to_raw_value(&params) else {
+            return;
+        };
+        self.pending.add(Call {
+            method: wire::READ,
+            params,
+            retry: Retry::Repeat,
+            asker,
+            repeated: false,
+            _room: None,
+        });
+    }
+
+    fn answer(&self, call: Call, outcome: Result<Box<RawValue>, Error>) {
+        match call.asker {
+            Asker::Caller(reply)
+            | Asker::Start(_, reply)
+            | Asker::Stream(_, reply)
+            | Asker::Adopt { reply, .. } => {
+                // The caller may have gone away.
+                drop(reply.send(outcome));
+            }
+            Asker::Page { .. } => {}
+        }
+    }
+
+    fn connection_lost(&mut self) {
+        self.shared.generation.fetch_add(1, Ordering::AcqRel);
+        self.refusals.clear();
+        for (_, body) in self.bodies.drain() {
+            body.fail(Error::ConnectionLost(http::REQUEST));
+        }
+        for call in self.pending.connection_lost() {
+            let method = call.method;
+            let error = match call.retry {
+                Retry::Within(_) => Error::ConnectionLost(method),
+                Retry::Never | Retry::Repeat => Error::OutcomeUnknown { method },
+            };
+            self.answer(call, Err(error));
+        }
+    }
+
+    fn connection_restored(&mut self, generation: &Generation) {
+        *self
+            .shared
+            .info
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = generation.info.clone();
+        let mut running = Vec::new();
+        for (process, route) in &mut self.processes {
+            route.reading = false;
+            if route.started {
+                running.push((process.clone(), route.after_seq()));
+            }
+        }
+        for (process, after) in running {
+            self.ask_for(&process, after);
+        }
+    }
+
+    fn end(mut self, reason: Error) {
+        let reason = Arc::new(reason);
+        let _ = self.shared.ended.set(reason.clone());
+        let error = || match &*reason {
+            Error::Closed => Error::Closed,
+            _ => Error::SessionLost(reason.clone()),
+        };
+        for call in self.pending.drain() {
+            self.answer(call, Err(error()));
+        }
+        for (_, route) in self.processes.drain() {
+            route.fail(error());
+        }
+        for (_, body) in self.bodies.drain() {
+            body.fail(error());
+        }
+        self.jobs.close();
+        while let Ok(job) = self.jobs.try_recv() {
+            if let Job::Start { route, .. } = &job {
+                route.fail(error());
+            }
+            self.answer(job.call(), Err(error()));
+        }
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("processes", &self.processes.len())
+            .field("bodies", &self.bodies.len())
+            .finish_non_exhaustive()
+    }
+}
+
+fn connection_ended() -> Error {
+    Error::Unavailable {
+        context: "executor".into(),
+        detail: "the connection ended".into(),
+        retry_after: None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

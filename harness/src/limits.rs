@@ -1,0 +1,75 @@
+//! Every bound of this crate: its value, its unit and why.
+//!
+//! A bound on something that a peer can grow says what happens when it is reached.
+
+use std::time::Duration;
+
+/// Requests without an answer per client. Further callers wait. The reference client allows as many.
+pub const CALLS_IN_FLIGHT: usize = 1024;
+
+/// Bytes of parameters of requests without an answer per client. Further callers wait.
+///
+/// They are kept until the answer so that they can be repeated on the next connection.
+pub const CALL_BYTES_IN_FLIGHT: usize = 32 << 20;
+
+/// Requests handed to the session task and not yet taken by it. Further callers wait.
+pub const JOBS_QUEUED: usize = 64;
+
+/// Events of one process that wait for an earlier one. Beyond it they are read back later.
+pub const REORDER_EVENTS: usize = 1024;
+
+/// Bytes of output of one process that wait for an earlier event. Beyond it they are read back later.
+pub const REORDER_BYTES: usize = 4 << 20;
+
+/// Bytes of output of one process that wait for their reader. See [`Overflow`](crate::Overflow).
+pub const EVENT_QUEUE_BYTES: usize = 4 << 20;
+
+/// Items that wait for the reader of one process or of one response body. See [`EVENT_QUEUE_BYTES`].
+pub const QUEUE_ITEMS: usize = 16 * 1024;
+
+/// Bytes of one response body that wait for their reader. Beyond it the connection is not read.
+pub const BODY_QUEUE_BYTES: usize = 8 << 20;
+
+/// Refusals of requests of the executor that wait to be sent. Beyond it the connection is dropped.
+pub const REFUSALS_QUEUED: usize = 64;
+
+/// JSON messages between the session task and a transport, each way.
+pub const TRANSPORT_MESSAGES: usize = 64;
+
+/// The largest JSON message over a plain websocket; the executor's own limit.
+pub const MESSAGE_BYTES: usize = 64 << 20;
+
+/// Time for the JSON-RPC handshake after the connection is open; the reference client's value.
+pub const INITIALIZE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Time for `environment/info`, asked only when the handshake did not bring it.
+pub const INFO_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a first connection is retried while the executor is offline or the registry is busy.
+/// The reference client makes no new attempt after 14 s.
+pub const CONNECT_BUDGET: Duration = Duration::from_secs(14);
+
+/// How long a lost session is pursued. The executor keeps it 80 s from when it notices the loss,
+/// which may be later than when this end notices it.
+pub const RECOVERY_BUDGET: Duration = Duration::from_secs(90);
+
+/// A plain websocket is pinged this often, and is lost when nothing came for twice as long.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+
+/// Time for a transport to say goodbye when a client is closed.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Bytes of one block of a file; the executor's limit.
+pub const BLOCK_BYTES: usize = 1 << 20;
+
+/// Blocks of one file on the way at once. At 1 MiB each and 100 ms round trip: about 40 MB/s.
+pub const BLOCKS_IN_FLIGHT: usize = 4;
+
+/// A local file up to this size is uploaded with one request; larger ones go block by block.
+pub const SMALL_FILE_BYTES: u64 = 1 << 20;
+
+/// Bytes of one write to a process. Each write waits for the one before it.
+pub const STDIN_CHUNK_BYTES: usize = 256 << 10;
+
+/// How often the copy of one file is started or continued after a lost connection.
+pub const TRANSFER_ATTEMPTS: u32 = 5;

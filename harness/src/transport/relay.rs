@@ -1,0 +1,174 @@
+//! The way through registry and rendezvous: bundle, websocket, encrypted stream.
+//!
+//! ```text
+//! registry:   POST .../connect {our public key} -> bundle {url, executor key, authorization}
+//! rendezvous: websocket to the bundle's url
+//! executor:   Noise hybrid IK over relay frames, with the authorization in the first message
+//! ```
+//!
+//! Each part is good for one connection, so each [`Dial::dial`] does all of it. Only our own key is
+//! kept. Neither registry nor rendezvous can read what passes.
+
+use std::{sync::Arc, time::Instant};
+
+use rand::{SeedableRng, rngs::StdRng};
+use registry_client::{Connector, RegistryClient, RegistryError, wire};
+use relay_driver::{OpenFailure, OpenRequest};
+use relay_proto::{
+    CloseReason, Connection, ConnectionConfig, Identity,
+    ids::{EnvironmentId, StreamId},
+    keys::PublicKey,
+};
+use tokio_tungstenite::tungstenite::http::HeaderMap;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Dial, Error, Transport,
+    transport::{AbortOnDrop, DialFuture, chain, connect_error},
+};
+
+/// Dials one environment of one registry.
+pub(crate) struct RelayDial {
+    registry: RegistryClient,
+    connector: Connector,
+    environment: EnvironmentId,
+    identity: Arc<Identity>,
+}
+
+impl RelayDial {
+    /// Makes a key of our own, which lives as long as the client.
+    pub(crate) fn new(
+        registry: RegistryClient,
+        connector: Connector,
+        environment: EnvironmentId,
+    ) -> Result<Self, Error> {
+        let identity = Identity::generate(&mut StdRng::from_seed(secret_seed()?))
+            .map_err(|error| Error::Protocol(error.to_string()))?;
+        Ok(Self {
+            registry,
+            connector,
+            environment,
+            identity: Arc::new(identity),
+        })
+    }
+
+    async fn connect(&self, pinned: Option<&PublicKey>) -> Result<Transport, Error> {
+        let mut fresh_bundle_allowed = true;
+        let (bundle, socket) = loop {
+            let bundle = self
+                .registry
+                .connect(&self.environment, self.identity.public_key())
+                .await
+                .map_err(|error| self.registry_error(error))?;
+            if pinned.is_some_and(|pinned| *pinned != bundle.executor_key) {
+                return Err(Error::ExecutorKeyChanged);
+            }
+            match self
+                .connector
+                .websocket(&bundle.url, HeaderMap::new())
+                .await
+            {
+                Ok(socket) => break (bundle, socket),
+                // A bundle is short-lived; it may have expired on the way.
+                Err(error) if error.needs_new_url() && fresh_bundle_allowed => {
+                    fresh_bundle_allowed = false;
+                }
+                Err(error) => {
+                    let context = format!("rendezvous at {}", bundle.url.host());
+                    return Err(connect_error(&context, error));
+                }
+            }
+        };
+        let connection = Connection::harness(
+            ConnectionConfig::default(),
+            self.identity.clone(),
+            bundle.environment,
+            bundle.registration,
+            secret_seed()?,
+            Instant::now(),
+        );
+        let stream = StreamId::new(uuid::Uuid::new_v4().to_string())
+            .map_err(|error| Error::Misuse(error.to_string()))?;
+        let request = OpenRequest {
+            stream,
+            executor_key: bundle.executor_key.clone(),
+            authorization: bundle.authorization.expose().to_owned(),
+        };
+        let (driver, opening) =
+            relay_driver::harness(socket, connection, request, CancellationToken::new());
+        let driver = AbortOnDrop::new(tokio::spawn(async move {
+            let reason = driver.run().await;
+            tracing::debug!(reason = reason.reason(), "relay connection ended");
+        }));
+        let stream = opening
+            .opened()
+            .await
+            .map_err(|failure| self.open_error(failure))?;
+        Ok(Transport::new(stream.incoming, stream.outgoing)
+            .with_executor_key(bundle.executor_key)
+            .with_owner(driver))
+    }
+
+    /// Says what a stream that did not open means.
+    fn open_error(&self, failure: OpenFailure) -> Error {
+        match failure {
+            // Another bundle leads to the same executor, with the same credentials.
+            OpenFailure::Closed(CloseReason::CredentialsRejected) => Error::Refused(format!(
+                "the registry no longer accepts the executor's own credential for environment {}: \
+                 renew it where the executor runs",
+                self.environment
+            )),
+            OpenFailure::Invalid(error) => Error::Protocol(error.to_string()),
+            // A reset by the rendezvous looks like a refusal, so nothing else is final.
+            failure => Error::Unavailable {
+                context: format!("environment {}", self.environment),
+                detail: chain(&failure),
+                retry_after: None,
+            },
+        }
+    }
+
+    /// Says what the registry's answer means to the person who asked for this environment.
+    fn registry_error(&self, error: RegistryError) -> Error {
+        let host = self.registry.base();
+        match &error {
+            RegistryError::Authentication(failure) => Error::Refused(format!(
+                "the registry refused the token ({}): check that it is a harness token for {host}",
+                failure.status
+            )),
+            RegistryError::Status(failure) if failure.status == 404 => {
+                Error::UnknownEnvironment(format!(
+                    "environment {} is not known to the registry at {host}",
+                    self.environment
+                ))
+            }
+            RegistryError::Status(failure)
+                if failure.code.as_deref() == Some(wire::code::ENVIRONMENT_OFFLINE) =>
+            {
+                Error::Offline(self.environment.to_string())
+            }
+            RegistryError::Credential(_) => Error::Refused(chain(&error)),
+            _ if error.is_retryable() => Error::Unavailable {
+                context: format!("registry at {host}"),
+                detail: chain(&error),
+                retry_after: error.retry_after(),
+            },
+            RegistryError::Url(_) => Error::Misuse(chain(&error)),
+            _ => Error::Protocol(chain(&error)),
+        }
+    }
+}
+
+impl Dial for RelayDial {
+    fn dial<'a>(&'a self, pinned: Option<&'a PublicKey>) -> DialFuture<'a> {
+        Box::pin(self.connect(pinned))
+    }
+}
+
+/// Randomness for keys. Without any there must be no connection.
+fn secret_seed() -> Result<[u8; 32], Error> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed)
+        .map_err(|error| Error::io("failed to get randomness", std::io::Error::other(error)))?;
+    Ok(seed)
+}
