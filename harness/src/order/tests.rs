@@ -1,3 +1,8 @@
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "numbers of a few dozen events"
+)]
+
 use proptest::prelude::*;
 
 use super::*;

@@ -1,3 +1,94 @@
-//! Entry point.
+//! `execctl`: run programs and move files on remote executors.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+mod args;
+mod cat;
+mod config;
+mod connect;
+mod cp;
+mod escape;
+mod exit;
+mod http;
+mod info;
+mod ls;
+mod mkdir;
+mod output;
+mod progress;
+mod rm;
+mod run;
+mod shell;
+mod stat;
+mod stdin;
+mod target;
+mod terminal;
+
+use args::{Cli, Subcommand};
+use exit::Failure;
+use output::Printer;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are answers, not errors. Nothing can be done when printing fails.
+            let _ = error.print();
+            return if error.use_stderr() {
+                ExitCode::from(exit::USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    init_logging(cli.global.verbose);
+    let printer = Printer::new(cli.global.json);
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let failure = Failure::from(harness::Error::io("failed to start the runtime", error));
+            return printer.failure(&failure);
+        }
+    };
+    let outcome = runtime.block_on(dispatch(cli, printer));
+    // A read of standard input or a write to a stopped pager may never return.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => printer.failure(&failure),
+    }
+}
+
+async fn dispatch(cli: Cli, printer: Printer) -> Result<u8, Failure> {
+    let global = cli.global;
+    match cli.command {
+        Subcommand::Run(args) => run::run(&global, args, printer).await,
+        Subcommand::Shell(args) => shell::shell(&global, args, printer).await,
+        Subcommand::Cp(args) => cp::cp(&global, args, printer).await,
+        Subcommand::Ls(args) => ls::ls(&global, args, printer).await,
+        Subcommand::Cat(args) => cat::cat(&global, args).await,
+        Subcommand::Rm(args) => rm::rm(&global, args).await,
+        Subcommand::Mkdir(args) => mkdir::mkdir(&global, args).await,
+        Subcommand::Stat(args) => stat::stat(&global, args, printer).await,
+        Subcommand::Info => info::info(&global, printer).await,
+        Subcommand::Http(args) => http::http(&global, args, printer).await,
+    }
+}
+
+fn init_logging(verbose: u8) {
+    use tracing_subscriber::EnvFilter;
+    let default = match verbose {
+        0 => "error",
+        1 => "harness=info,relay_driver=info,warn",
+        _ => "harness=debug,relay_driver=debug,registry_client=debug,info",
+    };
+    let filter = EnvFilter::try_from_env("EXECCTL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}

@@ -1,0 +1,289 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser};
+
+/// Run programs and move files on remote executors.
+#[derive(Debug, Parser)]
+#[command(
+    name = "execctl",
+    version,
+    after_help = "\
+Where to connect, first match wins: flags, variables, configuration file.
+  EXECCTL_REGISTRY EXECCTL_ENVIRONMENT EXECCTL_TOKEN EXECCTL_TOKEN_FILE
+  EXECCTL_URL EXECCTL_CA_FILE EXECCTL_CONFIG
+  ~/.config/execctl/config.toml: registry, environment, token_file, url, ca_file,
+  connect_timeout_secs
+A token is never a flag: put it into a file or into EXECCTL_TOKEN.
+
+Exit codes: the remote program's for run and shell (127 not found, 126 not executable);
+otherwise 0 done, 1 failure, 64 usage or configuration, 69 unavailable, 77 refused."
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Subcommand,
+}
+
+/// Options of every subcommand.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Global {
+    /// Base URL of the environment registry
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) registry: Option<String>,
+    /// Environment to use
+    #[arg(long, short = 'E', global = true, value_name = "ID")]
+    pub(crate) environment: Option<String>,
+    /// File that holds the token; read anew for each connection
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Connect to an executor that listens, without a registry
+    #[arg(long, global = true, value_name = "WS-URL", conflicts_with_all = ["registry", "environment"])]
+    pub(crate) url: Option<String>,
+    /// Certificate authorities to trust besides the system's (PEM)
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Configuration file [default: ~/.config/execctl/config.toml]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) config: Option<PathBuf>,
+    /// How long to try to connect while the executor or the registry is away [default: 10]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub(crate) connect_timeout_secs: Option<u64>,
+    /// Print one JSON object per line, for scripts
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Log to standard error; twice for more
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+/// What to do.
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Subcommand {
+    /// Run a program; pass on its output, its input, signals and its exit code
+    Run(Run),
+    /// Open an interactive shell
+    Shell(Shell),
+    /// Copy files and directories: ID:/path ./here, or ./here ID:/path
+    Cp(Cp),
+    /// List a directory
+    Ls(Ls),
+    /// Write files to standard output
+    Cat(Paths),
+    /// Remove files and directories
+    Rm(Rm),
+    /// Make directories
+    Mkdir(Mkdir),
+    /// Show what paths are
+    Stat(Paths),
+    /// Show what the executor is
+    Info,
+    /// Let the executor make an HTTP request
+    Http(Http),
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Standard input is passed on, with its end, unless it is /dev/null or --no-stdin is given.
+The first Ctrl-C interrupts the program, the second kills it, the third gives up.
+SIGTERM and SIGHUP kill it. When the program has ended, output of what it left running
+is awaited for two quiet seconds.")]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Give the program a terminal
+    #[arg(long, short)]
+    pub(crate) tty: bool,
+    /// Pass on standard input; always on, accepted for the habit of typing -it
+    #[arg(long = "stdin", short = 'i')]
+    pub(crate) _stdin: bool,
+    /// Do not pass on standard input
+    #[arg(long, short = 'n')]
+    pub(crate) no_stdin: bool,
+    /// The program and its arguments
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub(crate) command: Vec<String>,
+}
+
+/// Arguments of `shell`.
+#[derive(Debug, Args)]
+#[command(after_help = "Type Enter ~ . to leave when the connection hangs.")]
+pub(crate) struct Shell {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Start it as a login shell, which reads the profile
+    #[arg(long, short)]
+    pub(crate) login: bool,
+}
+
+/// Where and with which variables a program runs.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Place {
+    /// Set a variable; without a value, pass on this machine's
+    #[arg(long, short, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Working directory [default: the executor's]
+    #[arg(long, short, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+}
+
+/// Arguments of `cp`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+ID:PATH is a path of environment ID, :PATH one of the default environment; anything else
+is local. A relative remote path starts at the executor's working directory. When the
+destination is an existing directory, the source is copied into it. Directories are
+copied with their contents; SOURCE/. copies the contents alone. Links to files are
+followed, links to directories skipped. The executable bit is kept, other permissions and
+times are not.")]
+pub(crate) struct Cp {
+    /// What to copy
+    pub(crate) source: String,
+    /// Where to
+    pub(crate) destination: String,
+    /// No progress bar
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// Arguments of `ls`.
+#[derive(Debug, Args)]
+pub(crate) struct Ls {
+    /// Show sizes and times too
+    #[arg(long, short)]
+    pub(crate) long: bool,
+    /// Show names that begin with a dot
+    #[arg(long, short)]
+    pub(crate) all: bool,
+    /// A path, or ID:PATH
+    #[arg(default_value = ".")]
+    pub(crate) path: String,
+}
+
+/// Arguments of subcommands that take paths only.
+#[derive(Debug, Args)]
+pub(crate) struct Paths {
+    /// Paths, or ID:PATH
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<String>,
+}
+
+/// Arguments of `rm`.
+#[derive(Debug, Args)]
+pub(crate) struct Rm {
+    /// Remove directories with their contents
+    #[arg(long, short)]
+    pub(crate) recursive: bool,
+    /// Do not mind missing paths
+    #[arg(long, short)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) paths: Paths,
+}
+
+/// Arguments of `mkdir`.
+#[derive(Debug, Args)]
+pub(crate) struct Mkdir {
+    /// Make missing parents, and do not mind existing directories
+    #[arg(long, short)]
+    pub(crate) parents: bool,
+    #[command(flatten)]
+    pub(crate) paths: Paths,
+}
+
+/// Arguments of `http`.
+#[derive(Debug, Args)]
+pub(crate) struct Http {
+    /// Method [default: GET, or POST with data]
+    #[arg(long, short = 'X', value_name = "METHOD")]
+    pub(crate) request: Option<String>,
+    /// Add a header
+    #[arg(long, short = 'H', value_name = "NAME: VALUE")]
+    pub(crate) header: Vec<String>,
+    /// Add a header that ends with a variable of the executor: 'Authorization: Bearer {TOKEN}'
+    #[arg(long, value_name = "NAME: VALUE{VARIABLE}")]
+    pub(crate) header_from_env: Vec<String>,
+    /// Body; @FILE reads a file, @- standard input
+    #[arg(long, short, value_name = "DATA")]
+    pub(crate) data: Option<String>,
+    /// Show status and headers before the body
+    #[arg(long, short)]
+    pub(crate) include: bool,
+    /// Exit with 1 when the status is 400 or above
+    #[arg(long, short)]
+    pub(crate) fail: bool,
+    /// Return redirects instead of following them
+    #[arg(long)]
+    pub(crate) no_follow: bool,
+    /// Limit the whole exchange
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) timeout_secs: Option<u64>,
+    /// Absolute http or https URL
+    pub(crate) url: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("execctl").chain(line.iter().copied()))
+    }
+
+    #[test]
+    fn definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_of_the_program_are_not_ours() {
+        let cli = parse(&["run", "-e", "A=1", "-it", "--", "ls", "-l", "--json"]).unwrap();
+        assert!(!cli.global.json);
+        let Subcommand::Run(run) = cli.command else {
+            panic!("not run")
+        };
+        assert!(run.tty);
+        assert_eq!(run.place.env, ["A=1"]);
+        assert_eq!(run.command, ["ls", "-l", "--json"]);
+    }
+
+    #[test]
+    fn program_needs_no_dashes_before_it() {
+        let cli = parse(&["--environment", "dev", "run", "sh", "-c", "exit 3"]).unwrap();
+        let Subcommand::Run(run) = cli.command else {
+            panic!("not run")
+        };
+        assert_eq!(run.command, ["sh", "-c", "exit 3"]);
+    }
+
+    #[test]
+    fn global_flags_work_after_the_subcommand() {
+        let cli = parse(&["ls", "-l", "/tmp", "--json", "-E", "dev"]).unwrap();
+        assert!(cli.global.json);
+        assert_eq!(cli.global.environment.as_deref(), Some("dev"));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for line in [
+            &["run"][..],
+            &["cp", "one"],
+            &["frobnicate"],
+            &["--url", "ws://x", "--registry", "http://y", "info"],
+            &["--connect-timeout-secs", "99999", "info"],
+            &["--token", "secret", "info"],
+        ] {
+            assert!(parse(line).is_err(), "{line:?}");
+        }
+    }
+}

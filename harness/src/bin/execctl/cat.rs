@@ -1,0 +1,40 @@
+//! `execctl cat`.
+
+use tokio::io::AsyncWriteExt;
+
+use crate::{
+    args::{Global, Paths},
+    connect::connect,
+    exit::Failure,
+    target::{Target, common_environment},
+};
+
+/// Runs the subcommand.
+pub(crate) async fn cat(global: &Global, args: Paths) -> Result<u8, Failure> {
+    let operands: Vec<_> = args.paths.iter().map(|path| Target::remote(path)).collect();
+    let environment = common_environment(operands.iter().map(|(environment, _)| environment))?;
+    let client = connect(global, environment.as_deref()).await?;
+    let mut stdout = tokio::io::stdout();
+    for (_, path) in &operands {
+        let failed = |error| Failure::from(error).context(path);
+        let mut reader = client
+            .filesystem()
+            .open(&client.resolve(path)?)
+            .await
+            .map_err(failed)?;
+        while let Some(block) = reader.next_block().await.map_err(failed)? {
+            let written = async {
+                stdout.write_all(&block).await?;
+                stdout.flush().await
+            };
+            match written.await {
+                Ok(()) => {}
+                // The reader has had enough: 128 + SIGPIPE.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(141),
+                Err(error) => return Err(Failure::other(format!("failed to write: {error}"))),
+            }
+        }
+    }
+    client.close().await;
+    Ok(0)
+}

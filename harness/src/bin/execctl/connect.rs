@@ -1,0 +1,87 @@
+//! From configuration to a connected client.
+
+use std::sync::Arc;
+
+use harness::{Client, ClientConfig, ConnectOptions, Error};
+use registry_client::{
+    Connector, ConnectorConfig, Credential, CredentialSource, FileBearer, RegistryUrl, StaticBearer,
+};
+use relay_proto::ids::EnvironmentId;
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{
+    args::Global,
+    config::{self, Config, Endpoint, Token},
+    exit::Failure,
+};
+
+/// The largest token file worth reading.
+const MAX_TOKEN_BYTES: u64 = 64 << 10;
+
+/// Connects to what flags, variables and files say; `environment` comes from an operand.
+pub(crate) async fn connect(global: &Global, environment: Option<&str>) -> Result<Client, Failure> {
+    let config = Config::load(global, &config::variables(), environment)?;
+    let connector = Connector::new(ConnectorConfig {
+        ca_file: config.ca_file.clone(),
+        ..ConnectorConfig::default()
+    })
+    .map_err(|error| Failure::usage(error.to_string()))?;
+    let timing = ClientConfig {
+        connect_budget: config.connect_timeout,
+        ..ClientConfig::default()
+    };
+    match config.endpoint {
+        Endpoint::Registry { url, environment } => {
+            let options = ConnectOptions {
+                registry: RegistryUrl::parse(&url).map_err(|error| {
+                    Failure::usage(format!("the registry's address is not usable: {error}"))
+                })?,
+                environment: EnvironmentId::new(environment)
+                    .map_err(|error| Failure::usage(error.to_string()))?,
+                credential: credential(config.token)?,
+                connector,
+                config: timing,
+            };
+            Ok(Client::connect(options).await?)
+        }
+        Endpoint::Direct { url } => {
+            let bearer = config.token.map(read_token).transpose()?;
+            let connected = Client::connect_direct(&url, bearer.as_ref(), connector, timing).await;
+            connected.map_err(|error| match error {
+                Error::Unavailable { .. } | Error::Refused(_) => Failure::from(error),
+                other => Failure::from(other).context("failed to connect"),
+            })
+        }
+    }
+}
+
+fn credential(token: Option<Token>) -> Result<Arc<dyn CredentialSource>, Failure> {
+    match token {
+        Some(Token::File(path)) => Ok(Arc::new(FileBearer::new(path))),
+        Some(Token::Value(value)) => {
+            let credential = Credential::bearer(value.expose_secret())
+                .map_err(|error| Failure::usage(format!("EXECCTL_TOKEN: {error}")))?;
+            Ok(Arc::new(StaticBearer::new(credential)))
+        }
+        None => Err(Failure::usage("no token given")),
+    }
+}
+
+fn read_token(token: Token) -> Result<SecretString, Failure> {
+    match token {
+        Token::Value(value) => Ok(value),
+        Token::File(path) => {
+            let unusable =
+                |why: String| Failure::usage(format!("token file {}: {why}", path.display()));
+            let size = std::fs::metadata(&path)
+                .map_err(|error| unusable(error.to_string()))?
+                .len();
+            if size > MAX_TOKEN_BYTES {
+                return Err(unusable("it is too large".into()));
+            }
+            let text =
+                std::fs::read_to_string(&path).map_err(|error| unusable(error.to_string()))?;
+            Ok(SecretString::from(text.trim()))
+        }
+    }
+}

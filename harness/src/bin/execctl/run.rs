@@ -1,0 +1,447 @@
+//! `execctl run`: a remote program as if it were a local one.
+
+use std::{
+    pin::pin,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use harness::{
+    Client, Command, Error, ExitStatus, OutputStream, Overflow, Process, ProcessControl,
+    ProcessEvent, Stdin, TtySize,
+};
+use serde_json::json;
+use tokio::{
+    io::AsyncWriteExt,
+    signal::unix::{SignalKind, signal},
+    sync::Notify,
+    time::timeout,
+};
+
+use crate::{
+    args::{Global, Place, Run},
+    connect::connect,
+    escape::{Escape, Typed},
+    exit::Failure,
+    output::Printer,
+    stdin::{self, Input, Kind},
+    terminal::{self, RawMode},
+};
+
+/// How long output of what the program left running is awaited once it is quiet.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// A window that is being resized sends many signals; only the last size matters.
+const RESIZE_PAUSE: Duration = Duration::from_millis(150);
+
+/// Pieces typed into a terminal that wait to be sent. Further ones are dropped.
+const TYPED_AHEAD: usize = 1024;
+
+/// Exit code after the third interrupt, and after the escape: 128 + SIGINT.
+const GIVEN_UP: u8 = 130;
+
+/// What a program is run with.
+pub(crate) struct Job {
+    pub(crate) argv: Vec<String>,
+    pub(crate) place: Place,
+    pub(crate) tty: bool,
+    pub(crate) input: Kind,
+}
+
+/// Runs the subcommand.
+pub(crate) async fn run(global: &Global, args: Run, printer: Printer) -> Result<u8, Failure> {
+    let environment = variables(&args.place)?;
+    let client = connect(global, None).await?;
+    let input = if args.no_stdin {
+        Kind::Empty
+    } else {
+        stdin::open().await
+    };
+    let job = Job {
+        argv: args.command,
+        place: args.place,
+        tty: args.tty,
+        input,
+    };
+    execute(&client, job, environment, printer).await
+}
+
+/// The variables that the flags set.
+pub(crate) fn variables(place: &Place) -> Result<Vec<(String, String)>, Failure> {
+    let mut variables = Vec::new();
+    for flag in &place.env {
+        match flag.split_once('=') {
+            Some(("", _)) => return Err(Failure::usage("--env needs a name before the =")),
+            Some((name, value)) => variables.push((name.to_owned(), value.to_owned())),
+            None if flag.is_empty() => return Err(Failure::usage("--env needs a name")),
+            // As with other tools: a name alone passes on the local value, if there is one.
+            None => {
+                if let Ok(value) = std::env::var(flag) {
+                    variables.push((flag.clone(), value));
+                }
+            }
+        }
+    }
+    Ok(variables)
+}
+
+/// Runs a program to its end and returns its exit code.
+pub(crate) async fn execute(
+    client: &Client,
+    job: Job,
+    variables: Vec<(String, String)>,
+    printer: Printer,
+) -> Result<u8, Failure> {
+    let program = job.argv.first().cloned().unwrap_or_default();
+    // One program on this connection: when its output is read too slowly it simply waits.
+    let mut command = Command::new(job.argv).overflow(Overflow::Block);
+    for (name, value) in variables {
+        command = command.env(name, value);
+    }
+    if let Some(directory) = &job.place.workdir {
+        command = command.cwd(client.resolve(directory)?);
+    }
+    let mut ends = true;
+    let input = match job.input {
+        Kind::Empty => None,
+        Kind::Terminal(input) => {
+            // A person's input ends rarely, and a program that ignores it should not need more of
+            // the executor than it would otherwise.
+            ends = client.info().capabilities.process_stdin_close;
+            command = command.stdin(if ends {
+                Stdin::Piped
+            } else {
+                Stdin::PipedWithoutEnd
+            });
+            Some(input)
+        }
+        Kind::Stream(input) => {
+            command = command.stdin(Stdin::Piped);
+            Some(input)
+        }
+    };
+    if job.tty {
+        command = command.tty(terminal::size().unwrap_or_default());
+        if let Ok(term) = std::env::var("TERM") {
+            command = command.env("TERM", term);
+        }
+        ends = true;
+    }
+    let mut process = client
+        .start(command)
+        .await
+        .map_err(|error| Failure::start(&program, error))?;
+    let control = process.control().clone();
+    let raw = if job.tty { RawMode::enter() } else { None };
+
+    let discard = Discard::default();
+    let outcome = {
+        let output = pin!(copy_output(&mut process, &discard, printer));
+        let typed = pin!(copy_input(input, &control, raw.is_some(), ends, printer));
+        let signals = pin!(handle_signals(&control, &discard));
+        let resizes = pin!(follow_size(&control, job.tty));
+        tokio::select! {
+            outcome = output => outcome,
+            code = typed => Ok(Ended::Left(code)),
+            code = signals => Ok(Ended::Left(code)),
+            () = resizes => Ok(Ended::Left(GIVEN_UP)),
+        }
+    };
+    drop(raw);
+    let code = match outcome {
+        Ok(Ended::Program(status)) => {
+            if printer.is_json() {
+                let object = json!({
+                    "type": "exited", "exit_code": status.code,
+                    "sandbox_denied": status.sandbox_denied,
+                });
+                printer.result(&object, "")?;
+            }
+            u8::try_from(status.code & 0xff).unwrap_or(crate::exit::FAILURE)
+        }
+        Ok(Ended::Left(code)) => {
+            // Nobody listens to the program any more; it must not run on unseen. Should the
+            // connection hang, the executor ends it when the session expires.
+            let _ = timeout(DRAIN, end(&control, &mut process)).await;
+            code
+        }
+        Err(failure) => {
+            let _ = timeout(DRAIN, end(&control, &mut process)).await;
+            return Err(failure);
+        }
+    };
+    client.close().await;
+    Ok(code)
+}
+
+/// Kills the program and waits until what was put beside it is removed.
+async fn end(control: &ProcessControl, process: &mut Process) -> Result<(), Error> {
+    control.terminate().await?;
+    process.wait().await?;
+    Ok(())
+}
+
+enum Ended {
+    Program(ExitStatus),
+    /// The user went away, with this exit code.
+    Left(u8),
+}
+
+/// Whether output is thrown away, because the user wants the program dead rather than read.
+#[derive(Default)]
+struct Discard {
+    on: AtomicBool,
+    changed: Notify,
+}
+
+impl Discard {
+    fn switch_on(&self) {
+        self.on.store(true, Ordering::Release);
+        self.changed.notify_one();
+    }
+}
+
+async fn copy_output(
+    process: &mut Process,
+    discard: &Discard,
+    printer: Printer,
+) -> Result<Ended, Failure> {
+    let mut status = None;
+    let (mut stdout, mut stderr) = (tokio::io::stdout(), tokio::io::stderr());
+    loop {
+        let next = match status {
+            None => process.next_event().await,
+            Some(status) => match timeout(DRAIN, process.next_event()).await {
+                Ok(next) => next,
+                Err(_) => return Ok(Ended::Program(status)),
+            },
+        };
+        let event = match next {
+            Some(Ok(event)) => event,
+            Some(Err(error)) => return Err(Failure::from(error)),
+            None => match status {
+                Some(status) => return Ok(Ended::Program(status)),
+                None => return Err(Failure::from(Error::ProcessGone)),
+            },
+        };
+        match event {
+            ProcessEvent::Exited(exit) => status = Some(exit),
+            ProcessEvent::Output { stream, chunk } if !discard.on.load(Ordering::Acquire) => {
+                let line;
+                let is_error = stream == OutputStream::Stderr && !printer.is_json();
+                let bytes: &[u8] = if printer.is_json() {
+                    line = json_line(stream, &chunk);
+                    line.as_bytes()
+                } else {
+                    &chunk
+                };
+                let write = async {
+                    if is_error {
+                        stderr.write_all(bytes).await?;
+                        stderr.flush().await
+                    } else {
+                        stdout.write_all(bytes).await?;
+                        stdout.flush().await
+                    }
+                };
+                let written = tokio::select! {
+                    written = write => written,
+                    () = discard.changed.notified() => Ok(()),
+                };
+                if let Err(error) = written {
+                    if error.kind() == std::io::ErrorKind::BrokenPipe {
+                        // The reader has had enough, as in `run yes | head`: 128 + SIGPIPE.
+                        return Ok(Ended::Left(141));
+                    }
+                    return Err(Failure::other(format!("failed to write output: {error}")));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn json_line(stream: OutputStream, chunk: &[u8]) -> String {
+    let stream = match stream {
+        OutputStream::Stdout => "stdout",
+        OutputStream::Stderr => "stderr",
+        OutputStream::Pty => "pty",
+    };
+    // Output need not be text, and a chunk may end within a character.
+    let data = exec_proto::base64::encode(chunk);
+    format!(
+        "{}\n",
+        json!({ "type": "output", "stream": stream, "data_base64": data })
+    )
+}
+
+/// Sends what is typed or piped, then the end. Returns only when the user leaves.
+async fn copy_input(
+    input: Option<Input>,
+    control: &ProcessControl,
+    interactive: bool,
+    ends: bool,
+    printer: Printer,
+) -> u8 {
+    let Some(mut input) = input else {
+        return std::future::pending().await;
+    };
+    let mut escape = Escape::new();
+    // In raw mode the terminal is read on while a write hangs, so that the escape is seen.
+    let ahead = if interactive { TYPED_AHEAD } else { 1 };
+    let (sender, mut pieces) = tokio::sync::mpsc::channel::<bytes::Bytes>(ahead);
+    let write = async {
+        while let Some(piece) = pieces.recv().await {
+            match control.write(piece).await {
+                Ok(()) => {}
+                // The program reads no more; whether that is a failure is its own business.
+                Err(Error::StdinClosed | Error::ProcessGone) => return,
+                // The events end with the same error, which is reported there.
+                Err(error) => {
+                    tracing::debug!(error = %error, "input was not delivered");
+                    return;
+                }
+            }
+        }
+        match control.close_stdin().await {
+            Ok(()) => {}
+            Err(Error::Unsupported(_)) if !ends => {
+                printer.note(
+                    "this executor cannot end the input of a program; use -t, or pipe the input",
+                );
+            }
+            Err(error) => tracing::debug!(error = %error, "the end of input was not delivered"),
+        }
+    };
+    let read = async {
+        while let Some(piece) = input.next().await {
+            let piece = match piece {
+                Ok(piece) => piece,
+                Err(error) => {
+                    printer.note(&format!("failed to read standard input: {error}"));
+                    break;
+                }
+            };
+            if !interactive {
+                if sender.send(piece).await.is_err() {
+                    break;
+                }
+                continue;
+            }
+            match escape.take(&piece) {
+                Typed::Leave => return Some(GIVEN_UP),
+                // Someone who types on into a hanging connection loses keys, but can leave.
+                Typed::Send(bytes) => drop(sender.try_send(bytes.into())),
+            }
+        }
+        drop(sender);
+        None
+    };
+    let (mut read, mut write) = (pin!(read), pin!(write));
+    tokio::select! {
+        left = &mut read => match left {
+            Some(code) => return code,
+            None => write.await,
+        },
+        () = &mut write => if let Some(code) = read.await {
+            return code;
+        },
+    }
+    std::future::pending().await
+}
+
+/// Passes signals on. Returns when the user gives up waiting.
+async fn handle_signals(control: &ProcessControl, discard: &Discard) -> u8 {
+    let listen = |kind| signal(kind).ok();
+    let (Some(mut interrupt), Some(mut terminate), Some(mut hangup), Some(mut quit)) = (
+        listen(SignalKind::interrupt()),
+        listen(SignalKind::terminate()),
+        listen(SignalKind::hangup()),
+        listen(SignalKind::quit()),
+    ) else {
+        return std::future::pending().await;
+    };
+    let mut sending = tokio::task::JoinSet::new();
+    let mut interrupts = 0;
+    loop {
+        let kill = tokio::select! {
+            _ = interrupt.recv() => {
+                interrupts += 1;
+                match interrupts {
+                    1 => false,
+                    2 => true,
+                    _ => return GIVEN_UP,
+                }
+            }
+            _ = terminate.recv() => true,
+            _ = hangup.recv() => true,
+            _ = quit.recv() => true,
+        };
+        let control = control.clone();
+        if kill {
+            // A full pipe behind standard output would keep the connection stopped.
+            discard.switch_on();
+            sending.spawn(async move { control.terminate().await.map(drop) });
+        } else {
+            sending.spawn(async move { control.interrupt().await });
+        }
+    }
+}
+
+/// Tells the remote terminal when the local one changes its size. Never returns.
+async fn follow_size(control: &ProcessControl, tty: bool) {
+    let changes = if tty {
+        signal(SignalKind::window_change()).ok()
+    } else {
+        None
+    };
+    let Some(mut changes) = changes else {
+        return std::future::pending().await;
+    };
+    let mut known: Option<TtySize> = terminal::size();
+    while changes.recv().await.is_some() {
+        tokio::time::sleep(RESIZE_PAUSE).await;
+        let now = terminal::size();
+        if let Some(size) = now.filter(|_| now != known) {
+            known = now;
+            if let Err(error) = control.resize(size).await {
+                tracing::debug!(error = %error, "the terminal keeps its old size");
+            }
+        }
+    }
+    std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_are_set_or_passed_on() {
+        let place = |env: &[&str]| Place {
+            env: env.iter().map(|text| (*text).to_owned()).collect(),
+            workdir: None,
+        };
+        let set = variables(&place(&["A=1", "B=x=y", "C="])).unwrap();
+        let expected = [("A", "1"), ("B", "x=y"), ("C", "")];
+        assert_eq!(
+            set,
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+        assert_eq!(variables(&place(&["PATH"])).unwrap()[0].0, "PATH");
+        assert!(
+            variables(&place(&["EXECCTL_NO_SUCH_VARIABLE"]))
+                .unwrap()
+                .is_empty()
+        );
+        assert!(variables(&place(&["=x"])).is_err());
+    }
+
+    #[test]
+    fn output_that_is_not_text_survives_json() {
+        let line = json_line(OutputStream::Stderr, &[0xff, 0]);
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["stream"], "stderr");
+        assert_eq!(value["data_base64"], "/wA=");
+    }
+}
