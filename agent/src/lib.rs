@@ -38,6 +38,7 @@ mod fs;
 pub mod http;
 pub mod listener;
 mod process;
+pub mod program;
 mod random;
 mod relay;
 pub mod rpc;

@@ -1,0 +1,178 @@
+//! The program: puts the parts together and runs them until they end or a signal comes.
+
+use std::{
+    io::{self, Write as _},
+    sync::Arc,
+};
+
+use registry_client::{Connector, ConnectorConfig, ErrorBodies, RegistryClient};
+use secrecy::SecretString;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{CredentialChoice, Mode, RemoteSettings, Settings},
+    credential::{self, SourceError},
+    environment::ExecutorEnvironment,
+    events,
+    http::{HeaderVariables, HttpClient},
+    listener::{self, Keepalive, ListenAddress, Listener, ListenerConfig},
+    random,
+    session::{Sessions, SessionsConfig},
+    shutdown::Signals,
+    supervisor::{BACKOFF, Supervisor},
+};
+
+/// Why the program ends other than by being told to.
+#[derive(Debug)]
+pub enum Failure {
+    /// What it was told to do cannot be done: exit code 64. One text for each problem.
+    Configuration(Vec<String>),
+    /// Something went wrong while doing it: exit code 1.
+    Runtime(anyhow::Error),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Runtime(error.into())
+    }
+}
+
+/// Runs until a signal, the end of standard input where that counts, or a failure.
+///
+/// `secret` is the credential that was in the environment, if any.
+///
+/// # Errors
+///
+/// [`Failure`]. In remote mode there is none after the start.
+pub async fn run(settings: Settings, secret: Option<SecretString>) -> Result<(), Failure> {
+    let signals = Signals::register()?;
+    let cancel = CancellationToken::new();
+    let sessions = sessions(&settings)?;
+    let work = async {
+        match settings.mode {
+            Mode::Remote(remote) => serve_remote(*remote, secret, &sessions, &cancel).await,
+            Mode::Listen {
+                address: ListenAddress::Stdio,
+                ..
+            } => {
+                listener::serve_stdio(Arc::clone(&sessions), cancel.clone()).await;
+                Ok(())
+            }
+            Mode::Listen {
+                address: ListenAddress::WebSocket(address),
+                auth,
+            } => {
+                let config = ListenerConfig {
+                    address,
+                    auth,
+                    keepalive: Keepalive::default(),
+                };
+                serve_listener(config, &sessions, &cancel).await
+            }
+        }
+    };
+    let ended = signals.guard(&cancel, work).await;
+    sessions.shutdown().await;
+    ended.unwrap_or(Ok(()))
+}
+
+fn sessions(settings: &Settings) -> Result<Arc<Sessions>, Failure> {
+    let environment = Arc::new(ExecutorEnvironment::capture()?);
+    let variables = Arc::clone(&environment);
+    let http = HttpClient::new(
+        ConnectorConfig::default(),
+        HeaderVariables::new(
+            move |name| variables.variable(name).map(ToOwned::to_owned),
+            settings.http_header_env.iter().cloned(),
+        ),
+    );
+    let mut config = SessionsConfig::new(environment, Arc::new(http));
+    if let Some(count) = settings.concurrent_requests {
+        config.concurrent_requests = count.get();
+    }
+    Ok(Sessions::new(config)?)
+}
+
+async fn serve_listener(
+    config: ListenerConfig,
+    sessions: &Arc<Sessions>,
+    cancel: &CancellationToken,
+) -> Result<(), Failure> {
+    let listener = Listener::bind(config).await?;
+    announce(&listener.url())?;
+    listener.run(Arc::clone(sessions), cancel.clone()).await;
+    Ok(())
+}
+
+/// Prints the one line of standard output, for whoever started the program.
+fn announce(url: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    writeln!(stdout, "{url}")?;
+    stdout.flush()
+}
+
+async fn serve_remote(
+    settings: RemoteSettings,
+    secret: Option<SecretString>,
+    sessions: &Arc<Sessions>,
+    cancel: &CancellationToken,
+) -> Result<(), Failure> {
+    let connector = Connector::new(ConnectorConfig {
+        ca_file: settings.ca_file.clone(),
+        ..ConnectorConfig::default()
+    })
+    .map_err(|error| configuration(&error))?;
+    let source = tokio::select! {
+        source = credential::open(&settings.credential, secret) => source,
+        () = cancel.cancelled() => return Ok(()),
+    };
+    let source = source.map_err(|error| match error {
+        SourceError::Stdin(_) => Failure::Runtime(error.into()),
+        error => configuration(&error),
+    })?;
+    if settings.exit_on_stdin_close {
+        end_with_stdin(cancel.clone())?;
+    }
+    let error_bodies = match settings.credential {
+        // A registry could echo it, and whoever hands it over this way wants it nowhere else.
+        CredentialChoice::Stdin => ErrorBodies::Omitted,
+        _ => ErrorBodies::Shown,
+    };
+    events::starting_remote(
+        &settings.environment,
+        settings.name.as_deref(),
+        &settings.base_url.host(),
+    );
+    let registry =
+        RegistryClient::new(connector, settings.base_url, source).with_error_bodies(error_bodies);
+    let identity = Arc::new(random::identity()?);
+    Supervisor::new(
+        registry,
+        settings.environment,
+        identity,
+        Arc::clone(sessions),
+        BACKOFF,
+        random::seed(),
+    )
+    .run(cancel.clone())
+    .await;
+    Ok(())
+}
+
+fn configuration(error: &(dyn std::error::Error + 'static)) -> Failure {
+    Failure::Configuration(vec![events::Chain(error).to_string()])
+}
+
+/// Reads and discards standard input, and cancels at its end.
+///
+/// A thread of its own: it may block for the life of the process, and ends with it.
+fn end_with_stdin(cancel: CancellationToken) -> io::Result<()> {
+    std::thread::Builder::new()
+        .name("stdin".to_owned())
+        .spawn(move || {
+            let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+            events::stopping("standard input closed");
+            cancel.cancel();
+        })?;
+    Ok(())
+}
