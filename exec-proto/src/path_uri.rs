@@ -87,7 +87,6 @@ const SEGMENT: &AsciiSet = &CONTROLS
     .add(b'`')
     .add(b'{')
     .add(b'}')
-    .add(b'^')
     .add(b'/')
     .add(b'%')
     .add(b'\\');

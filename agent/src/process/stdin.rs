@@ -242,3 +242,6 @@ async fn write_all(fd: &WatchedFd, mut rest: &[u8]) -> std::io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

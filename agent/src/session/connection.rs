@@ -33,14 +33,18 @@ const MAX_PENDING: usize = 1024;
 /// Bytes of such requests: one message of the largest size, and half as much again.
 const MAX_PENDING_BYTES: usize = 96 << 20;
 
-/// How long answers that are already queued may take after a protocol violation.
+/// How long answers that are already queued may take after the last request.
 const FINISH: Duration = Duration::from_secs(1);
 
 /// Why a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
-    /// The transport is gone.
+    /// No more messages come.
     Disconnected,
+    /// The transport takes no more messages.
+    Gone,
+    /// The executor ends it.
+    Cancelled,
     /// The peer broke the protocol.
     Violation(&'static str),
 }
@@ -106,17 +110,23 @@ pub(super) async fn serve(
     };
     let end = tokio::select! {
         end = connection.read(&mut incoming) => end,
-        () = &mut writing => End::Disconnected,
-        () = cancel.cancelled() => End::Disconnected,
+        () = &mut writing => End::Gone,
+        () = cancel.cancelled() => End::Cancelled,
     };
     // Requests end before the session is detached: a connection that resumes it must not meet them.
     connection.requests.shutdown().await;
     drop(std::mem::replace(&mut connection.state, State::New));
-    if let End::Violation(rule) = end {
-        tracing::warn!(peer = %connection.peer, rule, "closing a connection that broke the protocol");
-        finish.cancel();
-        let _ = tokio::time::timeout(FINISH, writing).await;
+    match end {
+        End::Violation(rule) => {
+            tracing::warn!(peer = %connection.peer, rule, "closing a connection that broke the protocol");
+        }
+        End::Disconnected => {}
+        End::Gone | End::Cancelled => return,
     }
+    // The peer may have closed only its own direction, as a pipe does. If it is gone, the writer
+    // knows and this takes no time.
+    finish.cancel();
+    let _ = tokio::time::timeout(FINISH, writing).await;
 }
 
 impl Connection {

@@ -50,7 +50,12 @@ fn inner_and_trailing_slashes_are_kept_by_the_uri() {
 
 #[test]
 fn escapes_decode_to_bytes_and_come_back_canonical() {
-    let cases: [(&str, &[u8], &str); 6] = [
+    let cases: [(&str, &[u8], &str); 7] = [
+        (
+            "file:///b%5C%5E%7C%7B%7D",
+            b"/b\\^|{}",
+            "file:///b%5C^|%7B%7D",
+        ),
         ("file:///100%.txt", b"/100%.txt", "file:///100%25.txt"),
         ("file:///a b", b"/a b", "file:///a%20b"),
         (

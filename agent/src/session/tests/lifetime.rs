@@ -1,27 +1,5 @@
 use super::*;
 
-/// A program that holds a FIFO open for as long as any process of its group lives, and a future
-/// that ends when nobody holds it any more.
-async fn start_with_fifo(client: &mut Client, dir: &std::path::Path) -> JoinHandle<Vec<u8>> {
-    let fifo = dir.join("fifo");
-    rustix::fs::mknodat(
-        rustix::fs::CWD,
-        &fifo,
-        rustix::fs::FileType::Fifo,
-        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
-        0,
-    )
-    .unwrap();
-    let script = format!(
-        "exec 9>{}; echo started; sleep 600 & sleep 600",
-        fifo.display()
-    );
-    client.start("p", &sh(&script)).await;
-    let end = tokio::task::spawn_blocking(move || std::fs::read(fifo).unwrap());
-    client.until("p", "started").await;
-    end
-}
-
 #[tokio::test]
 async fn process_survives_its_connection_and_its_output_is_read_after_a_resume() {
     let sessions = sessions();
@@ -142,7 +120,7 @@ async fn expiry_kills_whole_groups() {
     let sessions = Sessions::new(config).unwrap();
     let (mut client, _) = Client::open(&sessions).await;
     let dir = tempfile::tempdir().unwrap();
-    let end = start_with_fifo(&mut client, dir.path()).await;
+    let end = start_with_fifo(&mut client, dir.path(), "sleep 600 & sleep 600").await;
     client.disconnect().await;
     tokio::time::timeout(DEADLINE, end)
         .await
@@ -156,7 +134,7 @@ async fn shutdown_kills_whole_groups_and_ends_connections() {
     let sessions = sessions();
     let (mut client, _) = Client::open(&sessions).await;
     let dir = tempfile::tempdir().unwrap();
-    let end = start_with_fifo(&mut client, dir.path()).await;
+    let end = start_with_fifo(&mut client, dir.path(), "sleep 600 & sleep 600").await;
     tokio::time::timeout(DEADLINE, sessions.shutdown())
         .await
         .expect("something was left");

@@ -5,6 +5,7 @@ mod lifetime;
 mod processes;
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -248,4 +249,23 @@ fn sh(script: &str) -> [&str; 3] {
 fn write(id: &str, write_id: &str, text: &str) -> Value {
     let chunk = exec_proto::base64::encode(text.as_bytes());
     json!({"processId": id, "writeId": write_id, "chunk": chunk})
+}
+
+/// Starts `script` as process `p`, holding a FIFO open for as long as any of its processes lives.
+/// Returns a task that ends when nobody holds it any more.
+async fn start_with_fifo(client: &mut Client, dir: &Path, script: &str) -> JoinHandle<Vec<u8>> {
+    let fifo = dir.join("fifo");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+        0,
+    )
+    .unwrap();
+    let script = format!("exec 9>{}; echo started; {script}", fifo.display());
+    client.start("p", &sh(&script)).await;
+    let end = tokio::task::spawn_blocking(move || std::fs::read(fifo).unwrap());
+    client.until("p", "started").await;
+    end
 }
