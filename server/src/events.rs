@@ -66,17 +66,27 @@ pub(crate) fn bundle_issued(environment: &EnvironmentId, registration: &Registra
 }
 
 /// An executor asked about a harness.
-pub(crate) fn validated(environment: &EnvironmentId, registration: &str, valid: bool) {
+pub(crate) fn validated(
+    environment: &EnvironmentId,
+    registration: &RegistrationId,
+    stream: &str,
+    valid: bool,
+) {
     if valid {
-        info!(%environment, registration, "harness key validated");
+        info!(%environment, %registration, stream, "harness key validated");
     } else {
-        warn!(%environment, registration, "harness key refused");
+        warn!(%environment, %registration, stream, "harness key refused");
     }
 }
 
 /// A call was answered with an error.
 pub(crate) fn call_refused(peer: IpAddr, call: &'static str, status: u16, code: &'static str) {
-    info!(%peer, call, status, code, "call refused");
+    // Whoever fails that often would fill the log as well.
+    if status == TOO_MANY_REQUESTS {
+        debug!(%peer, call, status, code, "call refused");
+    } else {
+        info!(%peer, call, status, code, "call refused");
+    }
 }
 
 /// Something failed inside.
@@ -86,7 +96,11 @@ pub(crate) fn internal_error(doing: &'static str, error: &(dyn Error + 'static))
 
 /// A websocket request was rejected.
 pub(crate) fn upgrade_rejected(peer: IpAddr, status: u16, reason: RejectionReason, request: &str) {
-    info!(%peer, status, reason = reason.as_str(), request, "websocket rejected");
+    if status == TOO_MANY_REQUESTS {
+        debug!(%peer, status, reason = reason.as_str(), request, "websocket rejected");
+    } else {
+        info!(%peer, status, reason = reason.as_str(), request, "websocket rejected");
+    }
 }
 
 /// A websocket is there.
@@ -142,3 +156,5 @@ impl fmt::Display for Chain<'_> {
         Ok(())
     }
 }
+
+const TOO_MANY_REQUESTS: u16 = 429;

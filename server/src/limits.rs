@@ -37,6 +37,10 @@ pub const OUTSTANDING_AUTHORIZATIONS: i64 = 1_024;
 /// Further ones are answered 429 instead of 401; good credentials are never held up.
 pub const FAILURE_BURST: u32 = 30;
 
+/// Peer addresses that failures are remembered of, until they have been quiet for a while. More:
+/// every failure is answered 429.
+pub const FAILURE_PEERS: usize = 100_000;
+
 /// Life of an executor's rendezvous URL. It is reused for every reconnect, and its refusal costs the
 /// executor only a new registration.
 pub const EXECUTOR_URL_TTL: Duration = Duration::from_secs(24 * 60 * 60);

@@ -107,9 +107,9 @@ impl Failures {
         }
     }
 
-    /// Notes a failure; false if the peer has had too many.
+    /// Notes a failure; false if the peer, or all of them together, have had too many.
     pub(crate) fn note(&self, peer: IpAddr) -> bool {
-        self.limiter.check_key(&network(peer)).is_ok()
+        self.limiter.len() < limits::FAILURE_PEERS && self.limiter.check_key(&network(peer)).is_ok()
     }
 
     /// Forgets the peers that have been quiet.

@@ -82,6 +82,19 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
     response
 }
 
+/// An id that a peer sends for diagnosis, if it is one that can be logged as it is.
+fn printable<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .filter(|text| text.len() <= 64)
+        .filter(|text| {
+            text.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+        })
+        .unwrap_or_default()
+}
+
 /// The address that failures are counted for. Behind a proxy it is the last one in
 /// `X-Forwarded-For`: the one that the proxy itself has seen.
 fn peer(service: &Service, connected: IpAddr, headers: &HeaderMap) -> IpAddr {

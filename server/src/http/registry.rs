@@ -7,8 +7,8 @@ use axum::body::Body;
 use http::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use registry_client::wire::{
-    ConnectRequest, ConnectResponse, PublicKeyText, RegisterRequest, RegisterResponse,
-    SECURITY_PROFILE, ValidateRequest, ValidateResponse,
+    ConnectRequest, ConnectResponse, NOISE_STREAM_ID_HEADER, PublicKeyText, RegisterRequest,
+    RegisterResponse, SECURITY_PROFILE, ValidateRequest, ValidateResponse,
 };
 use relay_proto::ids::{EnvironmentId, RegistrationId};
 use relay_proto::keys::PublicKey;
@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
 use super::error::{ApiError, json};
+use super::printable;
 use crate::auth::{self, AuthError, Call, Principal};
 use crate::rendezvous::url::{Claims, Role};
 use crate::service::Service;
@@ -49,7 +50,10 @@ pub(crate) async fn handle(
     match call {
         Call::Register => register(service, &principal, &environment, read(body).await?).await,
         Call::Connect => connect(service, &principal, &environment, read(body).await?).await,
-        Call::Validate => validate(service, &environment, read(body).await?).await,
+        Call::Validate => {
+            let stream = printable(&parts.headers, NOISE_STREAM_ID_HEADER);
+            validate(service, &environment, stream, read(body).await?).await
+        }
     }
 }
 
@@ -140,6 +144,7 @@ async fn connect(
 async fn validate(
     service: &Arc<Service>,
     environment: &EnvironmentId,
+    stream: &str,
     request: ValidateRequest,
 ) -> Result<Response<Body>, ApiError> {
     let Lookup::Registered(registration) = service.store.environment(environment).await? else {
@@ -158,7 +163,7 @@ async fn validate(
         }
         _ => false,
     };
-    events::validated(environment, registration.id.as_str(), valid);
+    events::validated(environment, &registration.id, stream, valid);
     Ok(json(StatusCode::OK, &ValidateResponse { valid }))
 }
 

@@ -707,3 +707,21 @@ async fn peer_behind_a_proxy_is_the_last_one_forwarded() {
     );
     assert_eq!(peer(&fixture.service, proxy, &HeaderMap::new()), proxy);
 }
+
+#[test]
+fn only_plain_ids_are_logged() {
+    let id = |text: &'static str| {
+        let name = http::HeaderName::from_static("x-request-id");
+        let headers = HeaderMap::from_iter([(name, HeaderValue::from_static(text))]);
+        printable(&headers, "x-request-id").to_owned()
+    };
+    for plain in [
+        "req_0123456789abcdef0123456789abcdef",
+        "3f1d2c4b-5a69-4788-9900-aabbccddeeff",
+    ] {
+        assert_eq!(id(plain), plain);
+    }
+    assert_eq!(id("a b"), "");
+    assert_eq!(id("x\t"), "");
+    assert_eq!(printable(&HeaderMap::new(), "x-request-id"), "");
+}

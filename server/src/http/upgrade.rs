@@ -24,6 +24,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use registry_client::wire::{REJECTION_REASON_HEADER, REQUEST_ID_HEADER, RejectionReason};
 use relay_proto::ids::EnvironmentId;
 
+use super::printable;
 use super::registry::decode_environment_id;
 use crate::clock::Timestamp;
 use crate::events;
@@ -48,7 +49,7 @@ pub(crate) async fn handle(
     environment: &str,
     request: Request<Body>,
 ) -> Response<Body> {
-    let request_id = request_id(request.headers()).to_owned();
+    let request_id = printable(request.headers(), REQUEST_ID_HEADER).to_owned();
     match accept(service, peer, environment, request, &request_id).await {
         Ok(response) => response,
         Err(rejection) => {
@@ -76,7 +77,7 @@ pub(crate) fn unknown_route(peer: IpAddr, headers: &HeaderMap) -> Response<Body>
     reject(
         peer,
         rejection(RejectionReason::UnknownRoute),
-        request_id(headers),
+        printable(headers, REQUEST_ID_HEADER),
     )
 }
 
@@ -301,19 +302,6 @@ fn reject(peer: IpAddr, rejection: Rejection, request_id: &str) -> Response<Body
         HeaderValue::from_static(reason.as_str()),
     );
     response
-}
-
-/// The id that an executor gave its attempt, to find it in both logs.
-fn request_id(headers: &HeaderMap) -> &str {
-    headers
-        .get(REQUEST_ID_HEADER)
-        .and_then(|value| value.to_str().ok())
-        .filter(|text| text.len() <= 64)
-        .filter(|text| {
-            text.bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-        })
-        .unwrap_or_default()
 }
 
 impl From<StoreError> for Rejection {
