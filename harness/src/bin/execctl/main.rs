@@ -1,6 +1,6 @@
 //! `execctl`: run programs and move files on remote executors.
 
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 use clap::Parser;
 
@@ -89,6 +89,7 @@ fn init_logging(verbose: u8) {
     let filter = EnvFilter::try_from_env("EXECCTL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
 }

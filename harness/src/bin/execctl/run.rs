@@ -149,7 +149,7 @@ pub(crate) async fn execute(
     };
     drop(raw);
     let code = match outcome {
-        Ok(Ended::Program(status)) => {
+        Ok(Ended::Program { status, lost }) => {
             if printer.is_json() {
                 let object = json!({
                     "type": "exited", "exit_code": status.code,
@@ -157,7 +157,11 @@ pub(crate) async fn execute(
                 });
                 printer.result(&object, "")?;
             }
-            u8::try_from(status.code & 0xff).unwrap_or(crate::exit::FAILURE)
+            match u8::try_from(status.code & 0xff) {
+                Ok(0) if lost => crate::exit::FAILURE,
+                Ok(code) => code,
+                Err(_) => crate::exit::FAILURE,
+            }
         }
         Ok(Ended::Left(code)) => {
             // Nobody listens to the program any more; it must not run on unseen. Should the
@@ -182,7 +186,8 @@ async fn end(control: &ProcessControl, process: &mut Process) -> Result<(), Erro
 }
 
 enum Ended {
-    Program(ExitStatus),
+    /// The program has ended; `lost` tells whether a part of its output is missing.
+    Program { status: ExitStatus, lost: bool },
     /// The user went away, with this exit code.
     Left(u8),
 }
@@ -206,21 +211,32 @@ async fn copy_output(
     discard: &Discard,
     printer: Printer,
 ) -> Result<Ended, Failure> {
-    let mut status = None;
+    let (mut status, mut lost) = (None, false);
     let (mut stdout, mut stderr) = (tokio::io::stdout(), tokio::io::stderr());
     loop {
         let next = match status {
             None => process.next_event().await,
             Some(status) => match timeout(DRAIN, process.next_event()).await {
                 Ok(next) => next,
-                Err(_) => return Ok(Ended::Program(status)),
+                Err(_) => return Ok(Ended::Program { status, lost }),
             },
         };
         let event = match next {
             Some(Ok(event)) => event,
+            // Not worth killing the program for, but nobody may take the output for complete.
+            Some(Err(Error::OutputLost { first, last })) => {
+                lost = true;
+                if printer.is_json() {
+                    let object = json!({ "type": "lost", "first": first, "last": last });
+                    printer.result(&object, "")?;
+                } else {
+                    printer.note("a part of the output was lost while the connection was down");
+                }
+                continue;
+            }
             Some(Err(error)) => return Err(Failure::from(error)),
             None => match status {
-                Some(status) => return Ok(Ended::Program(status)),
+                Some(status) => return Ok(Ended::Program { status, lost }),
                 None => return Err(Failure::from(Error::ProcessGone)),
             },
         };
