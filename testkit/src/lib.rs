@@ -8,10 +8,12 @@
 //! |---|---|
 //! | [`model`] | a Responses API server that follows a script and records what reached the model |
 //! | [`processes`] | the programs under test as child processes, killed when dropped |
+//! | [`web`] | a web server that says what it was asked |
 //! | [`workspace`] | the project directory that commands run in |
 //! | [`faults`] | a registry that lies, and raw websocket clients |
 
 pub mod faults;
 pub mod model;
 pub mod processes;
+pub mod web;
 pub mod workspace;

@@ -5,6 +5,7 @@
 //! | `up [-- COMMAND ARGS...]` | a whole system on loopback; runs the command through it, or stays up |
 //! | `test` | everything that has to hold before a change goes in |
 //! | `tidy` | the checks on the sources alone |
+//! | `prepare` | what the end-to-end tests need, printed for a shell to evaluate |
 //!
 //! Responsible for running other programs in the right order with the right environment. What a
 //! test asserts is in the tests; what a lint means is in the lint tables.
@@ -49,6 +50,7 @@ fn run(command: Option<&str>, rest: &[String]) -> Result<ExitCode> {
         }
         (Some("test"), []) => test::run(),
         (Some("tidy"), []) => tidy::run(),
+        (Some("prepare"), []) => prepare(),
         (Some("help" | "--help" | "-h"), []) => {
             eprintln!("{USAGE}");
             Ok(ExitCode::SUCCESS)
@@ -57,8 +59,22 @@ fn run(command: Option<&str>, rest: &[String]) -> Result<ExitCode> {
     }
 }
 
+/// Lets one run single end-to-end tests with nextest itself.
+#[expect(clippy::print_stdout, reason = "the result is for a shell to evaluate")]
+fn prepare() -> Result<ExitCode> {
+    let codex = cache::Cache::open()?.codex()?;
+    let programs = build::programs()?;
+    println!(
+        "export E2E_CODEX='{}' E2E_BIN_DIR='{}'",
+        codex.display(),
+        programs.display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
 const USAGE: &str = "usage:
   cargo run -q -p xtask -- up                      start everything and stay up
   cargo run -q -p xtask -- up -- COMMAND ARGS...   run one command through it
   cargo run -q -p xtask -- test                    run all checks and tests
-  cargo run -q -p xtask -- tidy                    run the checks on the sources";
+  cargo run -q -p xtask -- tidy                    run the checks on the sources
+  eval \"$(cargo run -q -p xtask -- prepare)\"      set up a shell for cargo nextest run -p e2e-tests";

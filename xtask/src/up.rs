@@ -120,7 +120,7 @@ impl System {
         let mut cloud = Command::new(programs.join("exec-cloud"));
         cloud.args(["serve", "--dev", "--listen", "127.0.0.1:0"]);
         let (cloud, mut lines) = launch(cloud, "exec-cloud", &mut readers)?;
-        let registry = wait_for(&mut lines, "http://")
+        let registry = wait_for(&mut lines, "listening on ")
             .await
             .context("exec-cloud")?;
         let registry = registry

@@ -16,6 +16,8 @@ use axum::{
 use serde_json::Value;
 use tokio::{net::TcpListener, task::JoinSet};
 
+use super::http_client;
+
 /// The altering registry. Dropping it stops it.
 #[derive(Debug)]
 pub struct TamperingRegistry {
@@ -33,12 +35,7 @@ impl TamperingRegistry {
         upstream: &str,
         alter: impl Fn(&mut Value) + Send + Sync + 'static,
     ) -> Result<Self> {
-        // Another part of the test may have installed the provider before.
-        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .build()
-            .context("build the client")?;
+        let client = http_client()?;
         let state = Shared {
             upstream: upstream.to_owned(),
             client,

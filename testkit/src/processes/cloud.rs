@@ -1,16 +1,18 @@
 //! Registry and rendezvous.
 
-use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Binary, Child, DEADLINE, Launch};
 
-/// A running `exec-cloud`, in its development mode unless the test says otherwise.
+/// A running `exec-cloud`.
 #[derive(Debug)]
 pub struct Cloud {
     child: Child,
     url: String,
+    harness_token: String,
+    executor_token: String,
 }
 
 /// How to start it.
@@ -18,12 +20,12 @@ pub struct Cloud {
 pub struct CloudOptions {
     /// Port to listen on; 0 picks a free one.
     pub port: u16,
-    /// More arguments after `serve --dev`.
-    pub args: Vec<OsString>,
+    /// Where its state is kept; without, nothing outlives the process.
+    pub data: Option<PathBuf>,
 }
 
 impl Cloud {
-    /// Starts it on a free port and waits until it listens.
+    /// Starts it in its development mode on a free port and waits until it listens.
     ///
     /// # Errors
     ///
@@ -32,24 +34,64 @@ impl Cloud {
         Self::start_with(CloudOptions::default()).await
     }
 
-    /// Starts it with `options` and waits until it listens.
+    /// Starts it in its development mode with `options` and waits until it listens.
     ///
     /// # Errors
     ///
     /// When it cannot be started or does not listen.
     pub async fn start_with(options: CloudOptions) -> Result<Self> {
-        let child = Launch::new(Binary::ExecCloud)?
+        let mut launch = Launch::new(Binary::ExecCloud)?
             .args(["serve", "--dev", "--listen"])
-            .arg(format!("127.0.0.1:{}", options.port))
-            .args(options.args)
-            .spawn()?;
-        let line = child.stdout().wait_for("http://", DEADLINE).await?;
-        let url = line
-            .split_whitespace()
-            .find(|word| word.starts_with("http://"))
-            .context("exec-cloud names no address")?
-            .to_owned();
-        Ok(Self { child, url })
+            .arg(format!("127.0.0.1:{}", options.port));
+        if let Some(data) = options.data {
+            launch = launch.arg("--data-dir").arg(data);
+        }
+        let (child, url) = listen(launch).await?;
+        let token = "any-token".to_owned();
+        Ok(Self {
+            child,
+            url,
+            harness_token: token.clone(),
+            executor_token: token,
+        })
+    }
+
+    /// Starts it with tokens that it checks, one for each role, kept in `data`.
+    ///
+    /// # Errors
+    ///
+    /// When no tokens can be made, it cannot be started, or it does not listen.
+    pub async fn start_guarded(data: &Path) -> Result<Self> {
+        let harness_token = Self::create_token(data, &["--role", "harness"]).await?;
+        let executor_token = Self::create_token(data, &["--role", "executor"]).await?;
+        let launch = Launch::new(Binary::ExecCloud)?
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data);
+        let (child, url) = listen(launch).await?;
+        Ok(Self {
+            child,
+            url,
+            harness_token,
+            executor_token,
+        })
+    }
+
+    /// Makes one more token in `data`.
+    ///
+    /// # Errors
+    ///
+    /// When the program refuses.
+    pub async fn create_token(data: &Path, args: &[&str]) -> Result<String> {
+        let launch = Launch::new(Binary::ExecCloud)?
+            .args(["token", "create"])
+            .args(args);
+        let finished = launch
+            .arg("--data-dir")
+            .arg(data)
+            .finish(b"", DEADLINE)
+            .await?;
+        ensure!(finished.status.success(), "no token: {}", finished.stderr);
+        Ok(String::from_utf8(finished.stdout)?.trim().to_owned())
     }
 
     /// Base URL of the registry.
@@ -70,12 +112,12 @@ impl Cloud {
 
     /// A token that lets a harness in.
     pub fn harness_token(&self) -> &str {
-        TOKEN
+        &self.harness_token
     }
 
     /// A token that lets an executor register.
     pub fn executor_token(&self) -> &str {
-        TOKEN
+        &self.executor_token
     }
 
     /// The process.
@@ -93,22 +135,44 @@ impl Cloud {
         self.child.stderr().len()
     }
 
-    /// Waits until it says, after position `seen`, that an executor is connected.
+    /// Waits until it says, after position `seen`, that an executor has connected.
     ///
     /// # Errors
     ///
     /// When it does not say so in time.
     pub async fn executor_online(&self, seen: usize) -> Result<()> {
+        let event = "socket opened role=\"executor\"";
         self.child
             .stderr()
-            .wait_from(seen, "executor connected", DEADLINE)
+            .wait_from(seen, event, DEADLINE)
             .await
             .map(drop)
     }
+
+    /// Starts an executor and waits until it is online.
+    pub(super) async fn attach(&self, executor: Launch) -> Result<Child> {
+        let seen = self.events_so_far();
+        let mut child = executor.spawn()?;
+        let ended = tokio::select! {
+            online = self.executor_online(seen) => return online.map(|()| child),
+            ended = child.ended(DEADLINE) => ended?,
+        };
+        bail!(
+            "the executor ended with {ended}:\n{}",
+            child.stderr().text()
+        )
+    }
+}
+
+async fn listen(launch: Launch) -> Result<(Child, String)> {
+    let child = launch.spawn()?;
+    let line = child.stdout().wait_for("listening on ", DEADLINE).await?;
+    let url = line
+        .split_whitespace()
+        .next_back()
+        .context("exec-cloud names no address")?;
+    Ok((child, url.to_owned()))
 }
 
 /// The environment that tests use.
 pub const ENVIRONMENT: &str = "box";
-
-/// In development mode any token will do.
-const TOKEN: &str = "any-token";

@@ -138,13 +138,7 @@ impl CodexExecutor {
         for (name, value) in env {
             launch = launch.env(name, value);
         }
-        let seen = cloud.events_so_far();
-        let child = launch.spawn()?;
-        cloud
-            .executor_online(seen)
-            .await
-            .context("the reference executor")?;
-        Ok(child)
+        cloud.attach(launch).await
     }
 }
 

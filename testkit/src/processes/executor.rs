@@ -1,6 +1,6 @@
 //! Our executor.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{Binary, Child, Cloud, DEADLINE, ENVIRONMENT, Launch};
 use crate::workspace::Workspace;
@@ -20,14 +20,11 @@ impl Agent {
         workspace: &Workspace,
         env: &[(&str, &str)],
     ) -> Result<Child> {
-        let seen = cloud.events_so_far();
         let mut launch = Self::launch(cloud.url(), cloud.executor_token())?;
         for (name, value) in env {
             launch = launch.env(name, value);
         }
-        let child = launch.current_dir(workspace.path()).spawn()?;
-        cloud.executor_online(seen).await.context("our executor")?;
-        Ok(child)
+        cloud.attach(launch.current_dir(workspace.path())).await
     }
 
     /// Prepares one that registers at `registry`, whatever is or is not there.

@@ -2,11 +2,14 @@
 
 use anyhow::Result;
 use testkit::{
-    processes::{CodexListener, Route},
+    processes::{Agent, Cloud, CodexExecutor, CodexListener, Execctl, Listener, Route},
     workspace::Workspace,
 };
 
-use crate::turn::{self, PLACE};
+use crate::{
+    session,
+    turn::{self, PLACE},
+};
 
 /// The expectations of the turn are the reference's own: this test has none of our programs.
 #[tokio::test]
@@ -15,4 +18,50 @@ async fn reference_client_with_reference_listener() -> Result<()> {
     let (executor, url) = CodexListener::start(&workspace, &[PLACE]).await?;
     turn::check(&workspace, &Route::Direct { url }).await?;
     executor.never_panicked()
+}
+
+#[tokio::test]
+async fn reference_client_with_our_listener() -> Result<()> {
+    let workspace = Workspace::new()?;
+    let (executor, url) = Listener::start(&workspace, &[PLACE]).await?;
+    turn::check(&workspace, &Route::Direct { url }).await?;
+    executor.never_panicked()
+}
+
+#[tokio::test]
+async fn reference_client_through_our_cloud_with_our_executor() -> Result<()> {
+    let workspace = Workspace::new()?;
+    let cloud = Cloud::start().await?;
+    let executor = Agent::start(&cloud, &workspace, &[PLACE]).await?;
+    turn::check(&workspace, &Route::through(&cloud)).await?;
+    executor.never_panicked()?;
+    cloud.child().never_panicked()
+}
+
+#[tokio::test]
+async fn reference_client_through_our_cloud_with_reference_executor() -> Result<()> {
+    let workspace = Workspace::new()?;
+    let cloud = Cloud::start().await?;
+    let _executor = CodexExecutor::start(&cloud, &workspace, &[PLACE]).await?;
+    turn::check(&workspace, &Route::through(&cloud)).await?;
+    cloud.child().never_panicked()
+}
+
+#[tokio::test]
+async fn execctl_through_our_cloud_with_our_executor() -> Result<()> {
+    let workspace = Workspace::new()?;
+    let cloud = Cloud::start().await?;
+    let executor = Agent::start(&cloud, &workspace, &[PLACE]).await?;
+    session::check(&workspace, &Execctl::new(&cloud)).await?;
+    executor.never_panicked()?;
+    cloud.child().never_panicked()
+}
+
+#[tokio::test]
+async fn execctl_through_our_cloud_with_reference_executor() -> Result<()> {
+    let workspace = Workspace::new()?;
+    let cloud = Cloud::start().await?;
+    let _executor = CodexExecutor::start(&cloud, &workspace, &[PLACE]).await?;
+    session::check(&workspace, &Execctl::new(&cloud)).await?;
+    cloud.child().never_panicked()
 }

@@ -3,5 +3,7 @@
 //! One binary for all of them, because linking takes longer than running. The programs come from
 //! `cargo run -p xtask -- test`; a missing one fails the tests that need it.
 
+mod bad_input;
 mod interop;
+mod session;
 mod turn;
