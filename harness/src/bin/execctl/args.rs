@@ -227,6 +227,8 @@ pub(crate) struct Http {
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout_secs: Option<u64>,
     /// Absolute http or https URL
+    // A name of its own: the global --url is another argument.
+    #[arg(id = "http_url", value_name = "URL")]
     pub(crate) url: String,
 }
 
