@@ -3,6 +3,7 @@
 use std::{
     io::{self, Write as _},
     sync::Arc,
+    time::Duration,
 };
 
 use registry_client::{Connector, ConnectorConfig, ErrorBodies, RegistryClient};
@@ -48,8 +49,8 @@ pub async fn run(settings: Settings, secret: Option<SecretString>) -> Result<(),
     let signals = Signals::register()?;
     let cancel = CancellationToken::new();
     let sessions = sessions(&settings)?;
-    let work = async {
-        match settings.mode {
+    let serve = async {
+        let ended = match settings.mode {
             Mode::Remote(remote) => serve_remote(*remote, secret, &sessions, &cancel).await,
             Mode::Listen {
                 address: ListenAddress::Stdio,
@@ -69,11 +70,18 @@ pub async fn run(settings: Settings, secret: Option<SecretString>) -> Result<(),
                 };
                 serve_listener(config, &sessions, &cancel).await
             }
-        }
+        };
+        cancel.cancel();
+        ended
     };
-    let ended = signals.guard(&cancel, work).await;
-    sessions.shutdown().await;
-    ended.unwrap_or(Ok(()))
+    // Processes are killed at once, while the peers are still being told.
+    let end = async {
+        cancel.cancelled().await;
+        let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, sessions.shutdown()).await;
+    };
+    let work = async { tokio::join!(serve, end).0 };
+    // Without an outcome a second signal has cut it short.
+    signals.guard(&cancel, work).await.unwrap_or(Ok(()))
 }
 
 fn sessions(settings: &Settings) -> Result<Arc<Sessions>, Failure> {
@@ -176,3 +184,6 @@ fn end_with_stdin(cancel: CancellationToken) -> io::Result<()> {
         })?;
     Ok(())
 }
+
+/// How long killed processes may take to be gone, which is the kernel's time.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);

@@ -33,7 +33,7 @@ const MAX_PENDING: usize = 1024;
 /// Bytes of such requests: one message of the largest size, and half as much again.
 const MAX_PENDING_BYTES: usize = 96 << 20;
 
-/// How long answers that are already queued may take after the last request.
+/// How long requests may still run after the last message, and how long their answers may take.
 const FINISH: Duration = Duration::from_secs(1);
 
 /// Why a connection ends.
@@ -108,11 +108,21 @@ pub(super) async fn serve(
         pending: Arc::new(Semaphore::new(MAX_PENDING)),
         pending_bytes: Arc::new(Semaphore::new(MAX_PENDING_BYTES)),
     };
-    let end = tokio::select! {
+    let mut end = tokio::select! {
         end = connection.read(&mut incoming) => end,
         () = &mut writing => End::Gone,
         () = cancel.cancelled() => End::Cancelled,
     };
+    if end == End::Disconnected {
+        // The peer may have closed only its own direction, as a pipe does: what it asked before is
+        // still answered. If it is gone, the writer knows and this takes no time.
+        tokio::select! {
+            biased;
+            () = &mut writing => end = End::Gone,
+            () = cancel.cancelled() => end = End::Cancelled,
+            _ = tokio::time::timeout(FINISH, connection.answered()) => {}
+        }
+    }
     // Requests end before the session is detached: a connection that resumes it must not meet them.
     connection.requests.shutdown().await;
     drop(std::mem::replace(&mut connection.state, State::New));
@@ -123,8 +133,6 @@ pub(super) async fn serve(
         End::Disconnected => {}
         End::Gone | End::Cancelled => return,
     }
-    // The peer may have closed only its own direction, as a pipe does. If it is gone, the writer
-    // knows and this takes no time.
     finish.cancel();
     let _ = tokio::time::timeout(FINISH, writing).await;
 }
@@ -138,6 +146,11 @@ impl Connection {
             }
         }
         End::Disconnected
+    }
+
+    /// Waits until every request that was read has been answered.
+    async fn answered(&mut self) {
+        while self.requests.join_next().await.is_some() {}
     }
 
     async fn handle(&mut self, bytes: Bytes) -> Result<(), End> {
