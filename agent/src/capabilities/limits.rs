@@ -23,3 +23,7 @@ pub(crate) const SKILL_NAME_CHARS: usize = 64;
 pub(crate) const PLUGINS: usize = 256;
 /// Nesting of the YAML in skill files.
 pub(crate) const YAML_DEPTH: usize = 16;
+/// Longest YAML that is read; descriptions are far shorter.
+pub(crate) const YAML_BYTES: usize = 64 * 1024;
+/// Lines of one flow node or quoted scalar.
+pub(crate) const YAML_FLOW_LINES: usize = 256;

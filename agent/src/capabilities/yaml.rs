@@ -8,7 +8,7 @@
 //!
 //! Scalars stay text; whoever wants a boolean compares with `true`.
 
-use super::limits::YAML_DEPTH;
+use super::limits::{YAML_BYTES, YAML_DEPTH, YAML_FLOW_LINES};
 
 /// A node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,13 @@ pub(crate) struct YamlError {
 
 impl Yaml {
     /// Reads one document.
+    ///
+    /// Cost: linear in the text, except for flow nodes over several lines, which are read again with
+    /// each line; both are bounded.
     pub(crate) fn parse(text: &str) -> Result<Self, YamlError> {
+        if text.len() > YAML_BYTES {
+            return Err(YamlError { line: 0 });
+        }
         let mut lines = Vec::new();
         for (number, line) in text.lines().enumerate() {
             let content = line.trim_start_matches(' ');
@@ -210,7 +216,7 @@ impl Parser {
     /// After a block, the next line must belong to an outer one.
     fn ends_at(&mut self, indent: usize) -> Result<(), YamlError> {
         match self.peek() {
-            Some(line) if line.indent >= indent && !(line.indent == indent) => Err(self.error()),
+            Some(line) if line.indent > indent => Err(self.error()),
             _ => Ok(()),
         }
     }
@@ -240,7 +246,7 @@ impl Parser {
             Some(b'|' | b'>') => self.block_scalar(first, indent).map(Yaml::Text),
             Some(b'"' | b'\'' | b'[' | b'{') => {
                 let mut text = first.to_owned();
-                loop {
+                for _ in 0..YAML_FLOW_LINES {
                     let mut flow = Flow { rest: &text };
                     match flow.node(depth) {
                         Ok(node) if flow.at_end() => return Ok(node),
@@ -261,6 +267,7 @@ impl Parser {
                     }
                     self.at += 1;
                 }
+                Err(self.error())
             }
             Some(b'&' | b'*' | b'!' | b'@' | b'`' | b'%' | b'?' | b',' | b']' | b'}') => {
                 Err(self.error())

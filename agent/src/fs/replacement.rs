@@ -48,7 +48,6 @@ impl Replacement {
                 location,
             } => {
                 if let Some(location) = location
-                    && stat.st_size > 0
                     && let Attempt::Done(replacement) =
                         Self::exchange(Arc::new(location), &file, &stat)?
                 {

@@ -132,6 +132,8 @@ over: [
 #[test]
 fn what_is_not_known_is_refused() {
     let deep = "[".repeat(100) + &"]".repeat(100);
+    let long = format!("a: [{}]", "x,\n  ".repeat(YAML_FLOW_LINES + 1));
+    let huge = format!("a: {}", "x".repeat(YAML_BYTES));
     let deep_block = "- ".repeat(100) + "x";
     for source in [
         "a: [x",
@@ -150,6 +152,8 @@ fn what_is_not_known_is_refused() {
         "a: |x\n  b",
         &deep,
         &deep_block,
+        &long,
+        &huge,
     ] {
         assert!(Yaml::parse(source).is_err(), "{source:?}");
     }
