@@ -8,6 +8,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -142,13 +143,23 @@ impl HandleTable {
 impl Drop for HandleTable {
     fn drop(&mut self) {
         let slots = std::mem::take(&mut *self.lock());
-        if slots.is_empty() {
+        let replaces = |slot: &Slot| matches!(slot, Slot::Open(handle) if matches!(**handle, Handle::Replace(_)));
+        if !slots.values().any(replaces) {
             return;
         }
-        // Undoing renames files. If the runtime is already gone, the closure is dropped, and the handles
-        // in it do the same here.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn_blocking(move || drop(slots));
+        // Undoing renames files, which takes no time except on a filesystem that hangs. It has to be
+        // done before the program ends, which may be next, so it is waited for, but not for ever.
+        let (done, ended) = std::sync::mpsc::channel();
+        let undo = move || {
+            drop(slots);
+            let _ = done.send(());
+        };
+        if std::thread::Builder::new()
+            .name("undo".to_owned())
+            .spawn(undo)
+            .is_ok()
+        {
+            let _ = ended.recv_timeout(UNDO_PATIENCE);
         }
     }
 }
@@ -198,6 +209,9 @@ pub(crate) fn check_write_range(offset: u64, length: usize) -> Result<(), FsErro
     }
     Ok(())
 }
+
+/// How long the end of a connection waits for files to be put back.
+const UNDO_PATIENCE: Duration = Duration::from_secs(1);
 
 fn check_id(id: &str) -> Result<(), FsError> {
     if id.len() > HANDLE_ID_BYTES {
