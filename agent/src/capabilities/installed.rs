@@ -223,9 +223,8 @@ impl Namespaces {
         let name = |manifest: &CapabilityFile| {
             let path = manifest.path.to_native().ok()?;
             let directory = path.parent()?.parent()?.to_path_buf();
-            let object = match serde_json::from_str(&manifest.contents) {
-                Ok(Value::Object(object)) => object,
-                _ => return None,
+            let Ok(Value::Object(object)) = serde_json::from_str(&manifest.contents) else {
+                return None;
             };
             let own = directory
                 .file_name()

@@ -18,9 +18,9 @@ pub(crate) enum Yaml {
     /// Any scalar.
     Text(String),
     /// A sequence.
-    List(Vec<Yaml>),
+    List(Vec<Self>),
     /// A mapping in its order.
-    Map(Vec<(String, Yaml)>),
+    Map(Vec<(String, Self)>),
 }
 
 /// YAML that cannot be read here.

@@ -238,7 +238,7 @@ fn limits_are_checked() {
 
 /// A tree in memory: `None` is a file.
 #[derive(Debug, Clone)]
-struct Node(Option<BTreeMap<String, Node>>);
+struct Node(Option<BTreeMap<String, Self>>);
 
 fn node() -> impl Strategy<Value = Node> {
     let leaf = prop_oneof![Just(Node(None)), Just(Node(Some(BTreeMap::new())))];

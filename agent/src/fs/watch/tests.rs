@@ -30,7 +30,8 @@ fn ignores(armed: &Armed) {
 #[tokio::test]
 async fn fires_when_the_path_or_a_missing_ancestor_appears() {
     let (_dir, root) = scratch();
-    let appear: [(&str, fn(&Path)); 4] = [
+    type Happen = fn(&Path);
+    let appear: [(&str, Happen); 4] = [
         ("a", |root| std::fs::write(root.join("a"), "").unwrap()),
         ("b/c/d", |root| std::fs::create_dir(root.join("b")).unwrap()),
         ("e", |root| symlink("nowhere", root.join("e")).unwrap()),
