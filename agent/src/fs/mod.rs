@@ -5,9 +5,9 @@
 //! nothing of JSON-RPC except for the texts in [`error`].
 //!
 //! - [`open`] and [`target`]: from paths to descriptors, with and without following links.
-//! - [`stage`], [`write`], [`copy`], [`replacement`]: new content in the place of old, atomically where
+//! - [`stage`], [`write`](mod@write), [`copy`], [`replacement`]: new content in the place of old, atomically where
 //!   the file allows it.
-//! - [`metadata`], [`directory`], [`walk`]: looking and listing, making and removing.
+//! - [`metadata`], [`directory`], [`walk`](mod@walk): looking and listing, making and removing.
 //! - [`handles`]: block reads and writes. [`watch`]: the watch on absent paths.
 //!
 //! What belongs to a connection (handles, the watch) ends with it. The invariants: nothing waits for a
