@@ -121,8 +121,8 @@ pub(super) fn config() -> WebSocketConfig {
         .max_frame_size(Some(MAX_FRAME_BYTES))
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         // Most messages are small and connections may be many.
-        .read_buffer_size(SOCKET_BUFFER_BYTES)
-        .write_buffer_size(SOCKET_BUFFER_BYTES)
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BATCH_BYTES)
 }
 
 /// Runs `socket` until it ends, and says why it did.
@@ -254,7 +254,7 @@ where
 {
     let mut batched = first.len();
     sink.feed(text(first)?).await?;
-    while batched < SOCKET_BUFFER_BYTES
+    while batched < WRITE_BATCH_BYTES
         && let Ok(message) = outgoing.try_recv()
     {
         batched += message.len();
@@ -356,7 +356,10 @@ impl SignsOfLife {
 const MAX_FRAME_BYTES: usize = 16 << 20;
 /// Largest reassembled message, as in the reference.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
-const SOCKET_BUFFER_BYTES: usize = 64 << 10;
+/// Set aside for every connection, idle ones too; most requests are far smaller.
+const READ_BUFFER_BYTES: usize = 16 << 10;
+/// Written at once when several messages wait.
+const WRITE_BATCH_BYTES: usize = 64 << 10;
 /// How long the peer may take to answer a close frame.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
