@@ -22,7 +22,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     http_header_env_vars: true,
     sandboxed_file_streaming: false,
     file_write_streaming: true,
-    shell_snapshot_v2: false,
+    shell_snapshot_v2: true,
     windows_mxc: false,
     linux_root_write_preserves_devices: false,
     linux_approved_root_write_preserves_restrictions: false,

@@ -14,7 +14,7 @@
 //! Without a policy the start is empty and 6 to 8 apply. Names are compared without case.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 
 use exec_proto::process::{EnvInherit, EnvPolicy, Metadata};
 
@@ -54,53 +54,57 @@ impl ExecutorEnvironment {
         overlay: &BTreeMap<String, String>,
         metadata: Option<&Metadata>,
     ) -> Variables {
-        let mut child = policy.map_or_else(Variables::new, |policy| self.inherited(policy));
-        child.extend(
-            overlay
-                .iter()
-                .map(|(name, value)| (name.into(), value.into())),
-        );
-        child.retain(|name, _| !is_restricted(name));
-        if let Some(metadata) = metadata {
-            let thread = metadata.thread_id.map(|id| id.hyphenated().to_string());
-            let call = metadata.tool_call_id.clone();
-            for (name, value) in [("CODEX_THREAD_ID", thread), ("CODEX_TOOL_CALL_ID", call)] {
-                if let Some(value) = value.filter(|value| !value.contains('\0')) {
-                    child.insert(name.into(), value.into());
-                }
+        let start = match policy.map(|policy| policy.inherit) {
+            Some(EnvInherit::All) => self.variables().clone(),
+            Some(EnvInherit::Core) => {
+                let is_core =
+                    |name: &OsStr| CORE.iter().any(|core| name.eq_ignore_ascii_case(core));
+                let core = self.variables().iter().filter(|(name, _)| is_core(name));
+                core.map(|(name, value)| (name.clone(), value.clone()))
+                    .collect()
             }
-        }
-        child
+            Some(EnvInherit::None) | None => Variables::new(),
+        };
+        derive(start, policy, overlay, metadata)
     }
+}
 
-    /// Steps 1 to 5.
-    fn inherited(&self, policy: &EnvPolicy) -> Variables {
-        let inherits = |name: &OsStr| match policy.inherit {
-            EnvInherit::All => true,
-            EnvInherit::Core => CORE.iter().any(|core| name.eq_ignore_ascii_case(core)),
-            EnvInherit::None => false,
+/// Steps 2 to 8, from a given start.
+pub(crate) fn derive(
+    mut child: Variables,
+    policy: Option<&EnvPolicy>,
+    overlay: &BTreeMap<String, String>,
+    metadata: Option<&Metadata>,
+) -> Variables {
+    let pairs = |map: &BTreeMap<String, String>| -> Variables {
+        map.iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect()
+    };
+    if let Some(policy) = policy {
+        let defaults: &[&str] = if policy.ignore_default_excludes {
+            &[]
+        } else {
+            &DEFAULT_EXCLUDES
         };
-        let is_excluded = |name: &OsStr| {
-            (!policy.ignore_default_excludes && matches_any(&DEFAULT_EXCLUDES, name))
-                || matches_any(&policy.exclude, name)
-        };
-        let mut child: Variables = self
-            .variables()
-            .iter()
-            .filter(|(name, _)| inherits(name) && !is_excluded(name))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        child.extend(
-            policy
-                .set
-                .iter()
-                .map(|(name, value)| (OsString::from(name), OsString::from(value))),
-        );
+        child.retain(|name, _| !matches_any(defaults, name) && !matches_any(&policy.exclude, name));
+        child.extend(pairs(&policy.set));
         if !policy.include_only.is_empty() {
             child.retain(|name, _| matches_any(&policy.include_only, name));
         }
-        child
     }
+    child.extend(pairs(overlay));
+    child.retain(|name, _| !is_restricted(name));
+    if let Some(metadata) = metadata {
+        let thread = metadata.thread_id.map(|id| id.hyphenated().to_string());
+        let call = metadata.tool_call_id.clone();
+        for (name, value) in [("CODEX_THREAD_ID", thread), ("CODEX_TOOL_CALL_ID", call)] {
+            if let Some(value) = value.filter(|value| !value.contains('\0')) {
+                child.insert(name.into(), value.into());
+            }
+        }
+    }
+    child
 }
 
 fn matches_any<S: AsRef<str>>(globs: &[S], name: &OsStr) -> bool {

@@ -22,6 +22,7 @@ mod lookup;
 mod output_log;
 mod pty;
 mod pump;
+mod snapshot;
 mod spawn;
 mod stdin;
 mod table;
@@ -70,9 +71,13 @@ impl Process {
         }
     }
 
-    /// `process/read`: what is retained after a number, waiting for something new if asked to.
-    pub(crate) async fn read(&self, params: &ReadParams) -> ReadResult {
+    /// Waits, if asked to, until [`Self::read`] has something new to say.
+    pub(crate) async fn readable(&self, params: &ReadParams) {
         let after = params.after_seq.unwrap_or(0);
+        let wait = Duration::from_millis(params.wait_ms.unwrap_or(0));
+        if wait.is_zero() {
+            return;
+        }
         let mut changed = self.changed.subscribe();
         let ready = async {
             while !self.log(|log| log.is_ready(after)) {
@@ -81,12 +86,13 @@ impl Process {
                 }
             }
         };
-        let wait = Duration::from_millis(params.wait_ms.unwrap_or(0));
-        if !wait.is_zero() {
-            // Running out of time is an answer like any other.
-            let _ = tokio::time::timeout(wait, ready).await;
-        }
-        self.log(|log| log.read(after, params.max_bytes))
+        // Running out of time is an answer like any other.
+        let _ = tokio::time::timeout(wait, ready).await;
+    }
+
+    /// `process/read`: what is retained after a number.
+    pub(crate) fn read(&self, params: &ReadParams) -> ReadResult {
+        self.log(|log| log.read(params.after_seq.unwrap_or(0), params.max_bytes))
     }
 
     /// `process/write`: queues bytes for standard input, once per write id.

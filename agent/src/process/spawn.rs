@@ -14,6 +14,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use exec_proto::process::Stream;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -35,6 +36,8 @@ pub(super) struct SpawnRequest {
     pub(super) cwd: PathBuf,
     pub(super) variables: Variables,
     pub(super) stdio: StdioKind,
+    /// A descriptor that the child gets besides its standard ones, under the same number.
+    pub(super) extra: Option<Arc<OwnedFd>>,
 }
 
 /// What the child's standard descriptors are.
@@ -46,6 +49,8 @@ pub(super) enum StdioKind {
     InputOutput,
     /// A terminal.
     Terminal,
+    /// A pipe for standard output only; input and errors are the null device.
+    Capture,
 }
 
 /// A running child.
@@ -154,7 +159,7 @@ fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
         .env_clear()
         .envs(&request.variables);
     let (input, outputs) = connect(&mut command, request.stdio)?;
-    lead_session(&mut command, terminal);
+    lead_session(&mut command, terminal, request.extra.clone());
 
     let child = command.spawn()?;
     let pid = Pid::from_child(&child);
@@ -188,10 +193,15 @@ fn connect(command: &mut Command, kind: StdioKind) -> io::Result<Ends> {
         return Ok((Some(master.try_clone()?), vec![(Stream::Pty, master)]));
     }
     let (stdout, child_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (stderr, child_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
     set_nonblocking(&stdout)?;
+    command.stdout(child_stdout);
+    if kind == StdioKind::Capture {
+        command.stdin(Stdio::null()).stderr(Stdio::null());
+        return Ok((None, vec![(Stream::Stdout, stdout)]));
+    }
+    let (stderr, child_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
     set_nonblocking(&stderr)?;
-    command.stdout(child_stdout).stderr(child_stderr);
+    command.stderr(child_stderr);
     let input = if kind == StdioKind::InputOutput {
         let (child_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
         set_nonblocking(&stdin)?;
@@ -217,7 +227,7 @@ fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     unsafe_code,
     reason = "work between fork and exec has no safe interface"
 )]
-fn lead_session(command: &mut Command, terminal: bool) {
+fn lead_session(command: &mut Command, terminal: bool, extra: Option<Arc<OwnedFd>>) {
     // JUSTIFICATION: the standard library offers a process group but neither a session nor a
     // controlling terminal nor a parent-death signal.
     let prepare = move || {
@@ -225,11 +235,14 @@ fn lead_session(command: &mut Command, terminal: bool) {
         if terminal {
             rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
         }
+        if let Some(extra) = &extra {
+            rustix::io::fcntl_setfd(extra, rustix::io::FdFlags::empty())?;
+        }
         // If the executor is killed, programs get a chance to end in order.
         rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
         Ok(())
     };
-    // SAFETY: between fork and exec the closure makes three system calls. It does not allocate,
+    // SAFETY: between fork and exec the closure makes a few system calls. It does not allocate,
     // take locks, touch shared memory or panic; errors are plain numbers.
     unsafe {
         command.pre_exec(prepare);

@@ -13,8 +13,7 @@ use std::time::Duration;
 
 use exec_proto::RpcError;
 use exec_proto::process::{
-    CloseStdinParams, ReadParams, ReadResult, Signal, StartParams, StartResult, WriteParams,
-    WriteStatus,
+    CloseStdinParams, Signal, StartParams, StartResult, WriteParams, WriteStatus,
 };
 use exec_proto::sandbox::SandboxType;
 use tokio::sync::oneshot;
@@ -23,6 +22,7 @@ use tokio_util::task::TaskTracker;
 
 use super::group::ProcessGroup;
 use super::pump::Pump;
+use super::snapshot::{self, Restored, Snapshots};
 use super::spawn::{SpawnRequest, Spawned, Spawner, StdioKind};
 use super::stdin::{MAX_WRITE_ID_BYTES, Stdin};
 use super::{MAX_PROCESS_ID_BYTES, Process};
@@ -53,6 +53,7 @@ pub(crate) struct TableConfig {
 pub(crate) struct ProcessTable {
     config: TableConfig,
     attachment: Arc<Attachment>,
+    snapshots: Snapshots,
     entries: Mutex<Entries>,
 }
 
@@ -104,6 +105,7 @@ impl ProcessTable {
         Self {
             config,
             attachment,
+            snapshots: Snapshots::default(),
             entries: Mutex::default(),
         }
     }
@@ -146,23 +148,17 @@ impl ProcessTable {
         })
     }
 
-    /// `process/read`.
-    pub(crate) async fn read(&self, params: &ReadParams) -> Result<ReadResult, RpcError> {
-        let id = &params.process_id;
-        let process = match self.entries().by_id.get(id) {
-            Some(Entry::Started(process)) => Arc::clone(process),
-            Some(Entry::Starting(_)) => {
-                return Err(RpcError::invalid_request(format!(
-                    "process id {id} is starting"
-                )));
-            }
-            None => {
-                return Err(RpcError::invalid_request(format!(
-                    "unknown process id {id}"
-                )));
-            }
-        };
-        Ok(process.read(params).await)
+    /// The process of a `process/read`.
+    pub(crate) fn find(&self, id: &str) -> Result<Arc<Process>, RpcError> {
+        match self.entries().by_id.get(id) {
+            Some(Entry::Started(process)) => Ok(Arc::clone(process)),
+            Some(Entry::Starting(_)) => Err(RpcError::invalid_request(format!(
+                "process id {id} is starting"
+            ))),
+            None => Err(RpcError::invalid_request(format!(
+                "unknown process id {id}"
+            ))),
+        }
     }
 
     /// `process/write`.
@@ -354,11 +350,26 @@ impl Reservation {
             return Err(RpcError::internal("the request was started before"));
         };
         let config = &self.table.config;
-        let mut variables = config.environment.child_variables(
-            params.env_policy.as_ref(),
-            &params.env,
-            params.metadata.as_ref(),
-        );
+        let restored = self
+            .table
+            .snapshots
+            .restore(config, params, &self.cwd)
+            .await;
+        let (argv, mut variables, extra) = match restored {
+            Some(Restored {
+                argv,
+                variables,
+                state,
+            }) => (argv, variables, Some(state)),
+            None => {
+                let variables = config.environment.child_variables(
+                    params.env_policy.as_ref(),
+                    &params.env,
+                    params.metadata.as_ref(),
+                );
+                (params.argv.clone(), variables, None)
+            }
+        };
         if params.tty {
             let shell = &config.environment.info().shell.path;
             variables
@@ -366,7 +377,7 @@ impl Reservation {
                 .or_insert_with(|| shell.into());
         }
         let request = SpawnRequest {
-            argv: params.argv.clone(),
+            argv,
             arg0: params.arg0.clone(),
             cwd: self.cwd.clone(),
             variables,
@@ -375,6 +386,7 @@ impl Reservation {
                 (false, true) => StdioKind::InputOutput,
                 (false, false) => StdioKind::Output,
             },
+            extra,
         };
         let spawned = config.spawner.spawn(request).await;
         let spawned = spawned.map_err(|err| RpcError::internal(err.to_string()))?;
@@ -411,18 +423,8 @@ fn check(params: &StartParams) -> Result<(), RpcError> {
             "processId must be at most {MAX_PROCESS_ID_BYTES} bytes"
         )));
     }
-    // The command of a valid request runs as the login shell that it names, which is what a snapshot
-    // is a shortcut for. The capability flag says that there is no shortcut here.
     if let Some(snapshot) = &params.shell_snapshot {
-        if snapshot.scope_id.is_empty() || snapshot.scope_id.len() > 256 {
-            return refuse("shell snapshot scope must be non-empty and at most 256 bytes");
-        }
-        let name = snapshot.shell.name.as_str();
-        if !matches!(name, "bash" | "zsh" | "sh") {
-            return Err(RpcError::invalid_params(format!(
-                "shell snapshots are unsupported for shell `{name}`"
-            )));
-        }
+        snapshot::check(snapshot)?;
     }
     if params
         .sandbox

@@ -223,7 +223,7 @@ impl Connection {
         let (session, call) = session;
         let call = match dispatch::control(&self.context, &session, &id, call) {
             Ok(answer) => return self.outbox.send(Lane::Control, answer).await,
-            Err(call) => call,
+            Err(call) => *call,
         };
         let pending = self.pending(size).await?;
         let (enter, after) = call.lanes();

@@ -27,7 +27,12 @@ pub(super) struct Context {
     http: HttpConnection,
     /// One permit for each request that works.
     pub(super) working: Semaphore,
+    /// One permit for each answer with retained output that waits for the client to read.
+    reading: Semaphore,
 }
+
+/// Answers with retained output at the same time. Each may take 1 MiB, and again in base64.
+const MAX_READ_ANSWERS: usize = 4;
 
 impl Context {
     pub(super) fn new(sessions: &Sessions, outbox: Outbox) -> Self {
@@ -37,6 +42,7 @@ impl Context {
             http: HttpConnection::new(Arc::clone(&sessions.config.http), outbox.clone()),
             outbox,
             working: Semaphore::new(sessions.config.concurrent_requests.max(1)),
+            reading: Semaphore::new(MAX_READ_ANSWERS),
         }
     }
 }
@@ -47,7 +53,7 @@ pub(super) fn control(
     session: &Session,
     id: &RequestId,
     call: Call,
-) -> Result<Bytes, Call> {
+) -> Result<Bytes, Box<Call>> {
     Ok(match call {
         Call::EnvironmentInfo => answer(id, Ok(context.environment.info())),
         Call::EnvironmentStatus => answer(id, Ok(Status::ready())),
@@ -59,7 +65,7 @@ pub(super) fn control(
             let running = session.processes.terminate(&params.process_id);
             answer(id, Ok(TerminateResult { running }))
         }
-        call => return Err(call),
+        call => return Err(Box::new(call)),
     })
 }
 
@@ -88,7 +94,16 @@ pub(super) async fn run(
 ) -> Result<(), Disconnected> {
     let fs = &context.fs;
     let answer = match call {
-        Call::ProcessRead(params) => answer(id, session.processes.read(&params).await),
+        Call::ProcessRead(params) => {
+            let process = match session.processes.find(&params.process_id) {
+                Ok(process) => process,
+                Err(error) => return context.send(encode_error(id, &error)).await,
+            };
+            process.readable(&params).await;
+            // Whatever waits for its turn here holds no output yet.
+            let _permit = context.reading.acquire().await;
+            return context.send(answer(id, Ok(process.read(&params)))).await;
+        }
         Call::ProcessWrite(params) => {
             let status = session.processes.write(params).await;
             answer(id, status.map(|status| WriteResult { status }))

@@ -100,7 +100,7 @@ mod tests {
         let mut lanes = Lanes::default();
         let start = LaneKey::Start("p".into());
         let first = lanes.join(Some(start.clone()), &[]);
-        let read = lanes.join(None, &[start.clone()]);
+        let read = lanes.join(None, std::slice::from_ref(&start));
         assert!(!ready(&read).await);
         let next = lanes.join(Some(start), &[]);
         drop(first);

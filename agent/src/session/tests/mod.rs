@@ -3,6 +3,7 @@
 mod handshake;
 mod lifetime;
 mod processes;
+mod snapshots;
 
 use std::collections::VecDeque;
 use std::path::Path;
