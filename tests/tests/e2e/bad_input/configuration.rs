@@ -21,7 +21,9 @@ async fn with_file(binary: Binary, content: &str, more: &[&str]) -> Result<(Opti
 #[tokio::test]
 async fn executor_configuration_that_does_not_parse() -> Result<()> {
     let (code, stderr) = with_file(Binary::ExecServer, "remote = 'SECRET", &[]).await?;
-    assert_eq!((code, stderr.as_str()), (Some(64), "error"));
+    let line =
+        "error: configuration file is not valid TOML: invalid literal string, expected `'`\n";
+    assert_eq!((code, stderr.as_str()), (Some(64), line));
     Ok(())
 }
 
@@ -29,7 +31,13 @@ async fn executor_configuration_that_does_not_parse() -> Result<()> {
 async fn executor_configuration_with_unknown_keys() -> Result<()> {
     let content = "enviroment_id = 'e'\nzebra = 1\n";
     let (code, stderr) = with_file(Binary::ExecServer, content, &[]).await?;
-    assert_eq!((code, stderr.as_str()), (Some(64), "error"));
+    let lines: Vec<_> = stderr.lines().collect();
+    let misspelt =
+        "error: unknown configuration key `enviroment_id`; did you mean `environment_id`?";
+    assert_eq!(lines.len(), 2, "{stderr}");
+    assert_eq!(lines[0], misspelt);
+    assert!(lines[1].starts_with("error: unknown configuration key `zebra`; known keys are "));
+    assert_eq!(code, Some(64));
     Ok(())
 }
 

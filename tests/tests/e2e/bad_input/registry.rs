@@ -23,17 +23,30 @@ async fn wrong_token_of_a_harness_is_refused() -> Result<()> {
     let executor = Agent::start(&cloud, &workspace, &[]).await?;
     let execctl = Execctl::new(&cloud);
     let invented = execctl.clone().token("invented").run(["info"]).await?;
-    refused(&invented, 77, "registry 401");
+    let advice = format!("check that it is a harness token for {}", cloud.url());
+    refused(
+        &invented,
+        77,
+        &format!("the registry refused the token (401): {advice}"),
+    );
     let other_role = execctl
         .clone()
         .token(cloud.executor_token())
         .run(["info"])
         .await?;
-    refused(&other_role, 77, "registry 403");
+    refused(
+        &other_role,
+        77,
+        &format!("the registry refused the token (403): {advice}"),
+    );
     let narrow = ["--role", "harness", "--environment", "elsewhere"];
     let elsewhere = Cloud::create_token(data.path(), &narrow).await?;
     let other_environment = execctl.clone().token(&elsewhere).run(["info"]).await?;
-    refused(&other_environment, 77, "registry 403");
+    refused(
+        &other_environment,
+        77,
+        &format!("the registry refused the token (403): {advice}"),
+    );
     assert_eq!(execctl.run(["run", "--", "true"]).await?.code(), Some(0));
     executor.never_panicked()?;
     cloud.child().never_panicked()
@@ -105,7 +118,7 @@ async fn executor_that_is_offline_is_named() -> Result<()> {
     refused(
         &finished,
         69,
-        "environment box is offline: its executor is not connected",
+        "environment box is offline: its executor is not connected: start it, or see its log",
     );
     executor.never_panicked()?;
     cloud.child().never_panicked()
@@ -128,7 +141,9 @@ async fn url_altered_on_the_way_is_refused() -> Result<()> {
         .registry(registry.url())
         .run(args)
         .await?;
-    refused(&finished, 77, "rendezvous refused");
+    let rendezvous = cloud.url().trim_start_matches("http://");
+    let line = format!("rendezvous at {rendezvous} refused the connection: check the token");
+    refused(&finished, 77, &line);
     executor.never_panicked()?;
     cloud.child().never_panicked()
 }
@@ -149,7 +164,9 @@ async fn wrong_executor_key_ends_the_connection() -> Result<()> {
         .registry(registry.url())
         .run(args)
         .await?;
-    refused(&finished, 1, "handshake");
+    let line = "environment box: stream did not open: reset by peer: \
+        check that it is running and reachable";
+    refused(&finished, 69, line);
     assert_eq!(
         Execctl::new(&cloud)
             .run(["run", "--", "true"])
@@ -167,7 +184,16 @@ async fn registry_that_is_down_is_reported_by_execctl() -> Result<()> {
     let execctl = Execctl::new(&cloud);
     cloud.child_mut().kill().await?;
     let finished = execctl.run(["--connect-timeout-secs", "0", "info"]).await?;
-    refused(&finished, 69, "registry unreachable");
+    // The middle is the HTTP library's and the system's.
+    let start = format!(
+        "execctl: registry at {}: environment registry request failed",
+        cloud.url()
+    );
+    let end = "Connection refused (os error 111): check that it is running and reachable\n";
+    assert!(finished.stderr.starts_with(&start), "{}", finished.stderr);
+    assert!(finished.stderr.ends_with(end), "{}", finished.stderr);
+    assert_eq!(finished.stderr.lines().count(), 1, "{}", finished.stderr);
+    assert_eq!(finished.code(), Some(69));
     Ok(())
 }
 
