@@ -19,8 +19,14 @@ const UNKNOWN_EXIT_CODE: i32 = -1;
 pub(super) struct ProcessGroup {
     /// `None` once reaped.
     leader: Mutex<Option<Pid>>,
-    pidfd: WatchedFd,
     exit_code: OnceLock<i32>,
+}
+
+/// Tells when a leader ends. Apart from the group, because a closed record keeps the group, and
+/// thousands of records must not keep descriptors.
+#[derive(Debug)]
+pub(super) struct ExitWatch {
+    pidfd: WatchedFd,
 }
 
 impl ProcessGroup {
@@ -29,15 +35,14 @@ impl ProcessGroup {
     /// # Errors
     ///
     /// If the descriptor cannot be watched; the child has been killed then.
-    pub(super) fn new(leader: Pid, pidfd: OwnedFd) -> io::Result<Self> {
+    pub(super) fn new(leader: Pid, pidfd: OwnedFd) -> io::Result<(Self, ExitWatch)> {
         match watch(pidfd, tokio::io::Interest::READABLE) {
             Ok(pidfd) => {
-                let leader = Mutex::new(Some(leader));
-                Ok(Self {
-                    leader,
-                    pidfd,
+                let group = Self {
+                    leader: Mutex::new(Some(leader)),
                     exit_code: OnceLock::new(),
-                })
+                };
+                Ok((group, ExitWatch { pidfd }))
             }
             Err((pidfd, err)) => {
                 let _ = kill_process_group(leader, Signal::KILL);
@@ -47,30 +52,14 @@ impl ProcessGroup {
         }
     }
 
-    /// Waits for the leader's end and returns its exit code: the status, or 128 plus the signal.
-    /// The leader stays a zombie until [`Self::reap`].
-    pub(super) async fn exited(&self) -> i32 {
-        loop {
-            if let Some(code) = self.exit_code() {
-                return code;
-            }
-            // An error means the reactor is gone, and then nobody waits for the answer.
-            let Ok(mut ready) = self.pidfd.readable().await else {
-                return UNKNOWN_EXIT_CODE;
-            };
-            if self.exit_code().is_none() {
-                ready.clear_ready();
-            }
-        }
-    }
-
-    /// The exit code, if the leader has ended.
+    /// The exit code, if the leader has ended: the status, or 128 plus the signal.
     pub(super) fn exit_code(&self) -> Option<i32> {
         if let Some(code) = self.exit_code.get() {
             return Some(*code);
         }
+        let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        let code = match waitid(WaitId::PidFd(self.pidfd.get_ref().as_fd()), options) {
+        let code = match waitid(WaitId::Pid((*leader)?), options) {
             Ok(None) | Err(rustix::io::Errno::INTR) => return None,
             Ok(Some(status)) => code_of(&status),
             Err(_) => UNKNOWN_EXIT_CODE,
@@ -87,30 +76,48 @@ impl ProcessGroup {
         }
     }
 
-    /// Frees the leader's number. Only after [`Self::exited`].
+    /// Frees the leader's number. Only after [`ExitWatch::wait`].
     pub(super) fn reap(&self) {
         let mut leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
-        if leader.take().is_some() {
-            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-            let _ = waitid(WaitId::PidFd(self.pidfd.get_ref().as_fd()), options);
+        if let Some(leader) = leader.take() {
+            let _ = waitid(
+                WaitId::Pid(leader),
+                WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
+            );
         }
     }
 }
 
 impl Drop for ProcessGroup {
-    /// Ends a group whose pump is gone, which happens when the runtime shuts down.
+    /// Ends a group that nobody waits for any more: a finished capture, or the runtime's end.
     fn drop(&mut self) {
         self.signal(Signal::KILL);
         let leader = self
             .leader
             .get_mut()
             .unwrap_or_else(PoisonError::into_inner);
-        if leader.take().is_some() {
+        if let Some(leader) = leader.take() {
             // SIGKILL was sent, so this wait is short; without it a zombie would stay.
-            let _ = waitid(
-                WaitId::PidFd(self.pidfd.get_ref().as_fd()),
-                WaitIdOptions::EXITED,
-            );
+            let _ = waitid(WaitId::Pid(leader), WaitIdOptions::EXITED);
+        }
+    }
+}
+
+impl ExitWatch {
+    /// Waits for the leader's end and returns its exit code. The leader stays a zombie until
+    /// [`ProcessGroup::reap`].
+    pub(super) async fn wait(&self, group: &ProcessGroup) -> i32 {
+        loop {
+            if let Some(code) = group.exit_code() {
+                return code;
+            }
+            // An error means the reactor is gone, and then nobody waits for the answer.
+            let Ok(mut ready) = self.pidfd.readable().await else {
+                return UNKNOWN_EXIT_CODE;
+            };
+            if group.exit_code().is_none() {
+                ready.clear_ready();
+            }
         }
     }
 }

@@ -26,6 +26,7 @@ use tokio::io::Interest;
 use tokio::time::Instant;
 
 use super::Process;
+use super::group::ExitWatch;
 use super::stdin::StdinWriter;
 use super::watched::{WatchedFd, watch};
 use crate::session::Attachment;
@@ -47,6 +48,7 @@ const MAX_BYTES_BEFORE_EXITED: usize = 1 << 20;
 pub(super) struct Pump {
     process: Arc<Process>,
     attachment: Arc<Attachment>,
+    exit: Arc<ExitWatch>,
     sources: Vec<Source>,
     input: Option<StdinWriter>,
     last_event: Option<Instant>,
@@ -66,6 +68,7 @@ impl Pump {
     pub(super) fn new(
         process: Arc<Process>,
         attachment: Arc<Attachment>,
+        exit: ExitWatch,
         outputs: Vec<(Stream, OwnedFd)>,
         input: Option<StdinWriter>,
     ) -> io::Result<Self> {
@@ -83,6 +86,7 @@ impl Pump {
         Ok(Self {
             process,
             attachment,
+            exit: Arc::new(exit),
             sources,
             input,
             last_event: None,
@@ -118,12 +122,13 @@ impl Pump {
 
     async fn run_output(&mut self) {
         let process = Arc::clone(&self.process);
+        let exit = Arc::clone(&self.exit);
         let mut exited = false;
         while !exited || self.sources.iter().any(|source| source.fd.is_some()) {
             let deadline = self.deadline();
             tokio::select! {
                 () = process.stop.cancelled() => break,
-                code = process.group.exited(), if !exited => {
+                code = exit.wait(&process.group), if !exited => {
                     exited = true;
                     self.drain();
                     self.flush().await;
@@ -142,7 +147,7 @@ impl Pump {
             source.fd = None;
         }
         if !exited {
-            let code = process.group.exited().await;
+            let code = exit.wait(&process.group).await;
             self.emit_exited(code).await;
         }
         process.group.reap();

@@ -211,7 +211,7 @@ async fn capture(config: &TableConfig, params: &StartParams, cwd: &Path) -> Opti
     let mut spawned = config.spawner.spawn(request).await.ok()?;
     let (_, output) = spawned.outputs.pop()?;
     // Ends with this function, and everything that the profile started in its group with it.
-    let _group = ProcessGroup::new(spawned.pid, spawned.pidfd).ok()?;
+    let (_group, _) = ProcessGroup::new(spawned.pid, spawned.pidfd).ok()?;
     let output = watch(output, Interest::READABLE).ok()?;
     let mark = format!("\n{mark}\n");
     let text = read_until_mark(&output, mark.as_bytes(), 3).await?;

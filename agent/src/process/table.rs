@@ -32,9 +32,6 @@ use crate::session::Attachment;
 /// Processes of one session, records included.
 pub(crate) const MAX_PROCESSES: usize = 4096;
 
-/// Output that the closed records of one session hold.
-const MAX_CLOSED_BYTES: usize = 64 << 20;
-
 /// What every table of an executor shares.
 #[derive(Debug, Clone)]
 pub(crate) struct TableConfig {
@@ -42,6 +39,8 @@ pub(crate) struct TableConfig {
     pub(crate) spawner: Spawner,
     /// How long a closed record is kept.
     pub(crate) closed_retention: Duration,
+    /// How much output the closed records of one session hold together.
+    pub(crate) closed_output_bytes: usize,
     /// Owns the tasks of all processes.
     pub(crate) tasks: TaskTracker,
     /// Ends retention early.
@@ -248,10 +247,10 @@ impl ProcessTable {
             None => (Stdin::absent(), None),
         };
         let outputs = std::mem::take(&mut spawned.outputs);
-        let group = ProcessGroup::new(spawned.pid, spawned.pidfd)?;
+        let (group, exit) = ProcessGroup::new(spawned.pid, spawned.pidfd)?;
         let process = Arc::new(Process::new(params.process_id.clone(), group, stdin));
         let attachment = Arc::clone(&self.attachment);
-        let pump = Pump::new(Arc::clone(&process), attachment, outputs, writer)?;
+        let pump = Pump::new(Arc::clone(&process), attachment, exit, outputs, writer)?;
 
         let mut entries = self.entries();
         let entry = Entry::Started(Arc::clone(&process));
@@ -290,7 +289,7 @@ impl ProcessTable {
                 .closed
                 .push_back((Arc::clone(&process), process.retained_bytes()));
             let mut bytes: usize = entries.closed.iter().map(|(_, bytes)| bytes).sum();
-            while bytes > MAX_CLOSED_BYTES
+            while bytes > self.config.closed_output_bytes
                 && let Some((oldest, size)) = entries.closed.pop_front()
             {
                 bytes -= size;

@@ -45,9 +45,11 @@ pub(super) enum Call {
 /// How a call is scheduled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Weight {
-    /// Works; counts against the connection's concurrent requests.
+    /// Works on files; counts against the connection's concurrent requests.
     Work,
-    /// Mostly waits, for output, room or its turn, and is bounded by the pending requests.
+    /// Waits for a server that may never answer; counted apart, so that it holds up no files.
+    Network,
+    /// Mostly waits, for output, room, its turn or a shell; bounded by the pending requests.
     Wait,
 }
 
@@ -122,10 +124,12 @@ impl Call {
     pub(super) fn weight(&self) -> Weight {
         match self {
             // A close only gives something back; it waits for its own handle and nothing else.
-            Self::ProcessRead(_)
+            Self::ProcessStart(_)
+            | Self::ProcessRead(_)
             | Self::ProcessWrite(_)
             | Self::ProcessCloseStdin(_)
             | Self::Close(_) => Weight::Wait,
+            Self::HttpRequest(_) => Weight::Network,
             _ => Weight::Work,
         }
     }

@@ -244,6 +244,7 @@ impl Connection {
             place.turn().await;
             let _permit = match weight {
                 Weight::Work => context.working.acquire().await.ok(),
+                Weight::Network => context.requesting.acquire().await.ok(),
                 Weight::Wait => None,
             };
             // When the connection is gone, nobody misses the answer.

@@ -25,8 +25,10 @@ pub(super) struct Context {
     outbox: Outbox,
     fs: FsConnection,
     http: HttpConnection,
-    /// One permit for each request that works.
+    /// One permit for each request that works on files.
     pub(super) working: Semaphore,
+    /// One permit for each HTTP request.
+    pub(super) requesting: Semaphore,
     /// One permit for each answer with retained output that waits for the client to read.
     reading: Semaphore,
 }
@@ -36,12 +38,14 @@ const MAX_READ_ANSWERS: usize = 4;
 
 impl Context {
     pub(super) fn new(sessions: &Sessions, outbox: Outbox) -> Self {
+        let concurrent = sessions.config.concurrent_requests.max(1);
         Self {
             environment: Arc::clone(sessions.environment()),
             fs: FsConnection::new(outbox.clone()),
             http: HttpConnection::new(Arc::clone(&sessions.config.http), outbox.clone()),
             outbox,
-            working: Semaphore::new(sessions.config.concurrent_requests.max(1)),
+            working: Semaphore::new(concurrent),
+            requesting: Semaphore::new(concurrent),
             reading: Semaphore::new(MAX_READ_ANSWERS),
         }
     }

@@ -34,8 +34,12 @@ pub struct SessionsConfig {
     pub detached_ttl: Duration,
     /// How long the record of a closed process is kept.
     pub closed_retention: Duration,
-    /// Requests of one connection that work at the same time. Waiting ones (long polls, writes to
-    /// a program that does not read) and control methods do not count.
+    /// How much output the closed records of one session hold together; beyond it the oldest
+    /// records go early.
+    pub closed_output_bytes: usize,
+    /// Requests of one connection that work on files at the same time, and HTTP requests, each.
+    /// Those that mostly wait (starts, long polls, writes to a program that does not read) and
+    /// control methods do not count.
     pub concurrent_requests: usize,
 }
 
@@ -47,6 +51,7 @@ impl SessionsConfig {
             http,
             detached_ttl: Duration::from_secs(80),
             closed_retention: Duration::from_secs(80),
+            closed_output_bytes: 64 << 20,
             concurrent_requests: 64,
         }
     }
@@ -95,6 +100,7 @@ impl Sessions {
             environment: Arc::clone(&config.environment),
             spawner: Spawner::start()?,
             closed_retention: config.closed_retention,
+            closed_output_bytes: config.closed_output_bytes,
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
         };

@@ -566,3 +566,59 @@ async fn closed_record_is_forgotten_after_its_time() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn closed_records_that_hold_too_much_output_go_early() {
+    let mut config = config();
+    config.closed_output_bytes = 250;
+    let sessions = Sessions::new(config).unwrap();
+    let (mut client, _) = Client::open(&sessions).await;
+    for id in ["1", "2", "3"] {
+        client.start(id, &["printf", "%0100d", "0"]).await;
+        client.collect(id).await;
+    }
+    // The record is dropped after its last event, so the third start may come before that.
+    let deadline = std::time::Instant::now() + DEADLINE;
+    while client
+        .call("process/read", json!({"processId": "1"}))
+        .await
+        .is_ok()
+    {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the oldest record stayed"
+        );
+        tokio::task::yield_now().await;
+    }
+    client.ok("process/read", json!({"processId": "2"})).await;
+    client.ok("process/read", json!({"processId": "3"})).await;
+}
+
+#[tokio::test]
+async fn closed_process_is_reaped_and_holds_no_descriptor() {
+    let sessions = sessions();
+    let (mut client, _) = Client::open(&sessions).await;
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let before = descriptors();
+    for i in 0..20 {
+        let id = i.to_string();
+        let params = with(start(&id, &sh("echo $$")), "tty", i % 2 == 0);
+        client
+            .ok("process/start", with(params, "pipeStdin", true))
+            .await;
+        let all = client.collect(&id).await;
+        let pid = all.stdout + &all.pty;
+        assert!(
+            !Path::new("/proc").join(pid.trim()).exists(),
+            "{pid} is a zombie"
+        );
+    }
+    let deadline = std::time::Instant::now() + DEADLINE;
+    while descriptors() > before {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "descriptors stayed open"
+        );
+        tokio::task::yield_now().await;
+    }
+}
