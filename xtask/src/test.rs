@@ -54,8 +54,19 @@ pub(crate) fn run() -> Result<ExitCode> {
     });
     report.step("rustdoc", || {
         let mut doc = cargo()?;
-        doc.env("RUSTDOCFLAGS", "-D warnings");
-        succeed(doc.args(["doc", "--quiet", "--workspace", "--no-deps"])).map(|()| None)
+        // With private items: the readers are those who change the code, and module docs link to them.
+        doc.env(
+            "RUSTDOCFLAGS",
+            "-D warnings -A rustdoc::private_intra_doc_links",
+        );
+        succeed(doc.args([
+            "doc",
+            "--quiet",
+            "--workspace",
+            "--no-deps",
+            "--document-private-items",
+        ]))
+        .map(|()| None)
     });
     report.step("dependencies", || {
         deny::check(&deny).map(|advisories| Some(advisories.describe().to_owned()))
