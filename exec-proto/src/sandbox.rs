@@ -255,7 +255,7 @@ pub enum WindowsSandboxLevel {
     Disabled,
     /// Restricted token.
     RestrictedToken,
-    /// Elevated helper.
+    /// Elevated process.
     Elevated,
     /// Container.
     Mxc,

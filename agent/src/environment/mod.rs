@@ -4,8 +4,8 @@
 //! through it (child processes, HTTP headers, configuration) can reach them. The process's real
 //! environment is never consulted again.
 //!
-//! - [`policy`] derives a child's environment from the snapshot.
-//! - [`shell`] finds the user's shell.
+//! - `policy` derives a child's environment from the snapshot.
+//! - `shell` finds the user's shell.
 //! - `info` describes the executor to clients.
 
 mod info;

@@ -155,6 +155,11 @@ fn fallback_form_is_only_for_paths_that_need_it() {
 }
 
 #[test]
+fn a_letter_and_a_bar_are_an_ordinary_name() {
+    assert_eq!(native("file:///C|/x"), Path::new("/C|/x"));
+}
+
+#[test]
 fn relative_paths_have_no_uri() {
     assert_eq!(PathUri::from_native(Path::new("a/b")), None);
 }
