@@ -135,6 +135,12 @@ impl Client {
         };
         let queue = Queue::new(limits::BODY_QUEUE_BYTES, self.drained());
         let body = BodyRoute::new(queue.clone());
+        // Made before the request, so that its drop frees the route when this future is dropped.
+        let mut response = HttpResponse {
+            status: 0,
+            headers: Vec::new(),
+            queue,
+        };
         let result: RequestResult = self
             .submit(
                 wire::REQUEST,
@@ -148,11 +154,9 @@ impl Client {
                 },
             )
             .await?;
-        Ok(HttpResponse {
-            status: result.status,
-            headers: result.headers,
-            queue,
-        })
+        response.status = result.status;
+        response.headers = result.headers;
+        Ok(response)
     }
 }
 

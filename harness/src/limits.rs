@@ -24,6 +24,10 @@ pub const REORDER_BYTES: usize = 4 << 20;
 /// Bytes of output of one process that wait for their reader. See [`Overflow`](crate::Overflow).
 pub const EVENT_QUEUE_BYTES: usize = 4 << 20;
 
+/// The same for a process that blocks its connection. Larger, because a rendezvous gives up a
+/// harness that stops reading for long, unless the executor itself heeds the relay's windows.
+pub const BLOCKING_QUEUE_BYTES: usize = 32 << 20;
+
 /// Items that wait for the reader of one process or of one response body. See [`EVENT_QUEUE_BYTES`].
 pub const QUEUE_ITEMS: usize = 16 * 1024;
 

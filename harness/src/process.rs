@@ -277,22 +277,12 @@ impl Client {
             managed_network: None,
             network_proxy: None,
         };
-        let queue = Queue::new(limits::EVENT_QUEUE_BYTES, self.drained());
+        let room = match command.overflow {
+            Overflow::ReadBack => limits::EVENT_QUEUE_BYTES,
+            Overflow::Block => limits::BLOCKING_QUEUE_BYTES,
+        };
+        let queue = Queue::new(room, self.drained());
         let route = ProcessRoute::new(queue.clone(), command.overflow);
-        let process = id.clone();
-        let started: Result<StartResult, Error> = self
-            .submit(
-                wire::START,
-                &params,
-                Retry::Repeat,
-                |reply| Asker::Start(process.clone(), reply),
-                |call| Job::Start {
-                    call,
-                    process: process.clone(),
-                    route,
-                },
-            )
-            .await;
         let stdin = match (command.tty.is_some(), command.stdin, feed) {
             (true, ..) => control::Input::Terminal,
             (false, Stdin::Null, _) => control::Input::None,
@@ -301,18 +291,30 @@ impl Client {
                 can_end: info.capabilities.process_stdin_close,
             },
         };
-        let control = ProcessControl::new(self.clone(), id, stdin, terminal);
-        match started {
-            Ok(_) => Ok(Process {
-                control,
-                queue,
-                closing: false,
-            }),
-            Err(error) => {
-                control.clean_up().await;
-                Err(error)
-            }
+        // Made before the start, so that its drop frees the route when this future is dropped.
+        let process = Process {
+            control: ProcessControl::new(self.clone(), id.clone(), stdin, terminal),
+            queue,
+            closing: false,
+        };
+        let started: Result<StartResult, Error> = self
+            .submit(
+                wire::START,
+                &params,
+                Retry::Repeat,
+                |reply| Asker::Start(id.clone(), reply),
+                |call| Job::Start {
+                    call,
+                    process: id.clone(),
+                    route,
+                },
+            )
+            .await;
+        if let Err(error) = started {
+            process.control.clean_up().await;
+            return Err(error);
         }
+        Ok(process)
     }
 }
 

@@ -118,11 +118,8 @@ impl Drop for AbortOnDrop {
 /// Says what a refused or failed websocket means.
 pub(crate) fn connect_error(context: &str, error: ConnectError) -> Error {
     match &error {
-        ConnectError::Rejected {
-            status: 401 | 403, ..
-        } => Error::Refused(format!("{context} refused the connection: check the token")),
         ConnectError::Url(_) => Error::Misuse(chain(&error)),
-        // Whatever else it is, the next attempt comes with a new URL.
+        // Whatever it is, another attempt may go better: a rendezvous sees a new URL then.
         _ => Error::Unavailable {
             context: context.to_owned(),
             detail: chain(&error),

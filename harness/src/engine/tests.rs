@@ -553,7 +553,7 @@ async fn slow_reader_delays_only_its_own_process_and_reads_back() {
 async fn blocking_reader_stops_the_connection_until_it_reads() {
     let (client, mut peer, _script, _connections) = connected().await;
     let (mut process, id) = started(&client, &mut peer, Overflow::Block).await;
-    let big = "x".repeat(limits::EVENT_QUEUE_BYTES);
+    let big = "x".repeat(limits::BLOCKING_QUEUE_BYTES);
     peer.output(&id, 1, &big).await;
     // The channel of the transport takes a few messages; beyond them the executor has to wait.
     let flood = async {

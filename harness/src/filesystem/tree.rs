@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use exec_proto::PathUri;
+use exec_proto::{PathUri, fs::DirectoryEntry};
 use tokio::{
     fs,
     io::{AsyncReadExt, AsyncWriteExt},
@@ -86,35 +86,22 @@ pub async fn download(
             .to_native()
             .map_err(|error| Error::Misuse(error.to_string()))?;
         for entry in from.list(&source).await? {
-            let name = &entry.file_name;
-            let shown = native.join(name);
-            let shown = shown.to_string_lossy();
-            let why = if name.contains('\u{fffd}') {
-                // The executor replaces what is not UTF-8, so the name cannot be asked for.
-                Some("its name is not text")
-            } else if !is_plain_name(name) {
-                return Err(Error::Protocol(
-                    "a directory entry is not a plain name".into(),
-                ));
-            } else if !entry.is_file && !entry.is_directory {
-                Some("it is neither a file nor a directory")
-            } else {
-                None
+            let (child, shown) = match child(&native, &entry)? {
+                Child::Here(child, shown) => (child, shown),
+                Child::Skipped(shown, why) => {
+                    copied.skipped += 1;
+                    report(CopyEvent::Skipped {
+                        source: &shown.to_string_lossy(),
+                        why,
+                    });
+                    continue;
+                }
             };
-            if let Some(why) = why {
-                copied.skipped += 1;
-                report(CopyEvent::Skipped {
-                    source: &shown,
-                    why,
-                });
-                continue;
-            }
-            let child = PathUri::from_native(&native.join(name))
-                .ok_or_else(|| Error::Misuse("a remote path cannot be expressed".into()))?;
+            let name = shown.file_name().unwrap_or_default();
             if entry.is_directory && from.metadata(&child).await?.is_symlink {
                 copied.skipped += 1;
                 report(CopyEvent::Skipped {
-                    source: &shown,
+                    source: &shown.to_string_lossy(),
                     why: "it is a link to a directory",
                 });
                 continue;
@@ -123,6 +110,47 @@ pub async fn download(
         }
     }
     Ok(copied)
+}
+
+/// An entry of a remote directory.
+enum Child {
+    /// Where it is, as URI and as path.
+    Here(PathUri, PathBuf),
+    /// It is left out, for this reason.
+    Skipped(PathBuf, &'static str),
+}
+
+/// Finds an entry's path. Executors are not trusted to name things inside the directory only.
+fn child(directory: &Path, entry: &DirectoryEntry) -> Result<Child, Error> {
+    let outside = || Error::Protocol("a directory entry is not a plain name".into());
+    let expressed = |path: &Path| {
+        PathUri::from_native(path)
+            .ok_or_else(|| Error::Misuse("a remote path cannot be expressed".into()))
+    };
+    let shown = directory.join(&entry.file_name);
+    if !is_plain_name(&entry.file_name) {
+        return Err(outside());
+    }
+    if !entry.is_file && !entry.is_directory {
+        return Ok(Child::Skipped(
+            shown,
+            "it is neither a file nor a directory",
+        ));
+    }
+    if let Some(uri) = &entry.path {
+        let native = uri.to_native().map_err(|_| outside())?;
+        let is_inside = native.parent() == Some(directory) && native.file_name().is_some();
+        return if is_inside {
+            Ok(Child::Here(uri.clone(), native))
+        } else {
+            Err(outside())
+        };
+    }
+    if entry.file_name.contains('\u{fffd}') {
+        // The executor replaced what is not UTF-8, so the name cannot be asked for.
+        return Ok(Child::Skipped(shown, "its name is not text"));
+    }
+    Ok(Child::Here(expressed(&shown)?, shown))
 }
 
 async fn download_file(
@@ -342,7 +370,49 @@ fn local(verb: &str, path: &Path, error: std::io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+
     use super::*;
+
+    fn entry(file_name: &str, path: Option<&str>) -> DirectoryEntry {
+        DirectoryEntry {
+            file_name: file_name.into(),
+            path: path.map(|path| PathUri::parse(path).unwrap()),
+            is_directory: false,
+            is_file: true,
+        }
+    }
+
+    #[test]
+    fn entry_outside_its_directory_is_refused() {
+        let directory = Path::new("/d");
+        for (name, path) in [
+            ("..", None),
+            ("a/b", None),
+            ("x", Some("file:///etc/passwd")),
+            ("x", Some("file:///d/e/x")),
+            ("x", Some("file:///d")),
+        ] {
+            assert!(
+                child(directory, &entry(name, path)).is_err(),
+                "{name} {path:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn name_that_is_not_text_is_copied_when_the_executor_says_where_it_is() {
+        let directory = Path::new("/d");
+        let Ok(Child::Here(uri, native)) =
+            child(directory, &entry("a\u{fffd}", Some("file:///d/a%FF")))
+        else {
+            panic!("not found")
+        };
+        assert_eq!(uri.as_str(), "file:///d/a%FF");
+        assert_eq!(native.file_name().unwrap(), OsStr::from_bytes(b"a\xff"));
+        let old = child(directory, &entry("a\u{fffd}", None));
+        assert!(matches!(old, Ok(Child::Skipped(..))));
+    }
 
     #[test]
     fn name_that_would_leave_the_target_is_not_plain() {

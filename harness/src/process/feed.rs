@@ -146,3 +146,123 @@ fn child(directory: &PathUri, name: &str) -> Result<PathUri, Error> {
     PathUri::from_native(&native.join(name))
         .ok_or_else(|| Error::Misuse("a path cannot be expressed".into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        io::{Read, Write},
+        path::{Path, PathBuf},
+        process::{Child, Command, Stdio},
+    };
+
+    use super::{CLEAN_UP, PREPARE, RUN};
+
+    fn shell(script: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script, "sh"]).args(arguments);
+        command
+    }
+
+    fn prepared(temporary: &Path) -> PathBuf {
+        let made = shell(PREPARE, &[])
+            .env("TMPDIR", temporary)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        PathBuf::from(String::from_utf8(made.stdout).unwrap())
+    }
+
+    fn program(directory: &Path, argv: &[&str]) -> Child {
+        let mut arguments = vec![directory.to_str().unwrap()];
+        arguments.extend(argv);
+        shell(RUN, &arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    fn clean_up(directory: &Path) {
+        let done = shell(CLEAN_UP, &[directory.to_str().unwrap()]).status();
+        assert!(done.unwrap().success());
+        assert!(!directory.exists());
+    }
+
+    #[test]
+    fn all_bytes_arrive_unchanged_and_end_with_the_dot() {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = prepared(temporary.path());
+        let mut child = program(&directory, &["cat"]);
+        let mut names = child.stdin.take().unwrap();
+        let first: Vec<u8> = (0..=255).cycle().take(300_000).collect();
+        fs::write(directory.join("1"), &first).unwrap();
+        names.write_all(b"1\n").unwrap();
+        fs::write(directory.join("2"), b"\n.\nend").unwrap();
+        names.write_all(b"2\n.\n").unwrap();
+        // The pipe stays open, as with an executor that cannot close it.
+        let mut output = Vec::new();
+        child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_end(&mut output)
+            .unwrap();
+        assert!(child.wait().unwrap().success());
+        assert!(output.starts_with(&first));
+        assert_eq!(output.get(first.len()..), Some(&b"\n.\nend"[..]));
+        assert!(
+            !directory.join("1").exists(),
+            "a file that was taken is removed"
+        );
+        drop(names);
+        clean_up(&directory);
+    }
+
+    #[test]
+    fn program_that_ends_before_its_input_is_not_held_up() {
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = prepared(temporary.path());
+        let mut child = program(&directory, &["sh", "-c", "echo early; exit 5"]);
+        let names = child.stdin.take().unwrap();
+        let mut output = String::new();
+        child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut output)
+            .unwrap();
+        assert_eq!(
+            (output.as_str(), child.wait().unwrap().code()),
+            ("early\n", Some(5))
+        );
+        let waiting: u32 = fs::read_to_string(directory.join("loop"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap();
+        let process = PathBuf::from(format!("/proc/{waiting}"));
+        assert!(process.exists(), "the loop waits for names");
+        clean_up(&directory);
+        // The loop was told to end; the pipe that it reads is still open.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while fs::read_to_string(process.join("stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "the loop is still there"
+            );
+            std::thread::yield_now();
+        }
+        drop(names);
+    }
+
+    #[test]
+    fn staging_directory_is_private() {
+        use std::os::unix::fs::PermissionsExt;
+        let temporary = tempfile::tempdir().unwrap();
+        let directory = prepared(temporary.path());
+        let mode = fs::metadata(&directory).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        clean_up(&directory);
+    }
+}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use registry_client::{Connector, RendezvousUrl};
+use registry_client::{ConnectError, Connector, RendezvousUrl};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -75,7 +75,15 @@ impl Dial for DirectDial {
                 .connector
                 .websocket(&self.url, self.headers.clone())
                 .await
-                .map_err(|error| connect_error(&context, error))?;
+                .map_err(|error| match error {
+                    // The address does not change, so neither does the answer.
+                    ConnectError::Rejected {
+                        status: 401 | 403, ..
+                    } => {
+                        Error::Refused(format!("{context} refused the connection: check the token"))
+                    }
+                    error => connect_error(&context, error),
+                })?;
             // The connector's websocket has the relay's small message limit. Nothing was read from
             // it yet, so the raw stream can be wrapped anew with this protocol's own.
             let config = WebSocketConfig::default()

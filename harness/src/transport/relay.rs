@@ -128,34 +128,37 @@ impl RelayDial {
         }
     }
 
-    /// Says what the registry's answer means to the person who asked for this environment.
     fn registry_error(&self, error: RegistryError) -> Error {
-        let host = self.registry.base();
-        match &error {
-            RegistryError::Authentication(failure) => Error::Refused(format!(
-                "the registry refused the token ({}): check that it is a harness token for {host}",
-                failure.status
-            )),
-            RegistryError::Status(failure) if failure.status == 404 => {
-                Error::UnknownEnvironment(format!(
-                    "environment {} is not known to the registry at {host}",
-                    self.environment
-                ))
-            }
-            RegistryError::Status(failure)
-                if failure.code.as_deref() == Some(wire::code::ENVIRONMENT_OFFLINE) =>
-            {
-                Error::Offline(self.environment.to_string())
-            }
-            RegistryError::Credential(_) => Error::Refused(chain(&error)),
-            _ if error.is_retryable() => Error::Unavailable {
-                context: format!("registry at {host}"),
-                detail: chain(&error),
-                retry_after: error.retry_after(),
-            },
-            RegistryError::Url(_) => Error::Misuse(chain(&error)),
-            _ => Error::Protocol(chain(&error)),
+        registry_error(&self.registry.base().to_string(), &self.environment, error)
+    }
+}
+
+/// Says what the registry's answer means to the person who asked for this environment.
+fn registry_error(host: &str, environment: &EnvironmentId, error: RegistryError) -> Error {
+    match &error {
+        RegistryError::Authentication(failure) => Error::Refused(format!(
+            "the registry refused the token ({}): check that it is a harness token for {host}",
+            failure.status
+        )),
+        RegistryError::Status(failure) if failure.status == 404 => {
+            Error::UnknownEnvironment(format!(
+                "environment {} is not known to the registry at {host}",
+                environment
+            ))
         }
+        RegistryError::Status(failure)
+            if failure.code.as_deref() == Some(wire::code::ENVIRONMENT_OFFLINE) =>
+        {
+            Error::Offline(environment.to_string())
+        }
+        RegistryError::Credential(_) => Error::Refused(chain(&error)),
+        _ if error.is_retryable() => Error::Unavailable {
+            context: format!("registry at {host}"),
+            detail: chain(&error),
+            retry_after: error.retry_after(),
+        },
+        RegistryError::Url(_) => Error::Misuse(chain(&error)),
+        _ => Error::Protocol(chain(&error)),
     }
 }
 
@@ -171,4 +174,69 @@ fn secret_seed() -> Result<[u8; 32], Error> {
     getrandom::fill(&mut seed)
         .map_err(|error| Error::io("failed to get randomness", std::io::Error::other(error)))?;
     Ok(seed)
+}
+
+#[cfg(test)]
+mod tests {
+    use registry_client::Failure;
+
+    use super::*;
+
+    fn failure(status: u16, code: Option<&str>) -> Failure {
+        let code = code.map(str::to_owned);
+        Failure {
+            status,
+            code,
+            message: None,
+            retry_after: None,
+        }
+    }
+
+    #[test]
+    fn answers_of_the_registry_are_told_apart() {
+        let environment = EnvironmentId::new("box").unwrap();
+        let offline = Some(wire::code::ENVIRONMENT_OFFLINE);
+        for (error, reason, retryable) in [
+            (
+                RegistryError::Authentication(failure(401, None)),
+                "refused",
+                false,
+            ),
+            (
+                RegistryError::Authentication(failure(403, None)),
+                "refused",
+                false,
+            ),
+            (
+                RegistryError::Status(failure(404, None)),
+                "unknown_environment",
+                false,
+            ),
+            (
+                RegistryError::Status(failure(409, offline)),
+                "environment_offline",
+                true,
+            ),
+            (RegistryError::Status(failure(409, None)), "protocol", false),
+            (
+                RegistryError::Status(failure(429, None)),
+                "unavailable",
+                true,
+            ),
+            (
+                RegistryError::Status(failure(503, None)),
+                "unavailable",
+                true,
+            ),
+            (RegistryError::SecurityProfile, "protocol", false),
+        ] {
+            let text = error.to_string();
+            let told = registry_error("http://registry", &environment, error);
+            assert_eq!(
+                (told.reason(), told.is_retryable()),
+                (reason, retryable),
+                "{text}"
+            );
+        }
+    }
 }

@@ -227,9 +227,9 @@ pub(crate) struct Http {
     #[arg(long, value_name = "SECONDS")]
     pub(crate) timeout_secs: Option<u64>,
     /// Absolute http or https URL
-    // A name of its own: the global --url is another argument.
-    #[arg(id = "http_url", value_name = "URL")]
-    pub(crate) url: String,
+    // Not named `url`: arguments of that id are the global `--url`.
+    #[arg(value_name = "URL")]
+    pub(crate) target: String,
 }
 
 #[cfg(test)]
@@ -273,6 +273,17 @@ mod tests {
         let cli = parse(&["ls", "-l", "/tmp", "--json", "-E", "dev"]).unwrap();
         assert!(cli.global.json);
         assert_eq!(cli.global.environment.as_deref(), Some("dev"));
+    }
+
+    #[test]
+    fn address_of_a_request_is_not_the_executors() {
+        let cli = parse(&["--url", "ws://127.0.0.1:1", "http", "http://host/"]).unwrap();
+        assert_eq!(cli.global.url.as_deref(), Some("ws://127.0.0.1:1"));
+        let Subcommand::Http(http) = cli.command else {
+            panic!("not http")
+        };
+        assert_eq!(http.target, "http://host/");
+        assert_eq!(parse(&["http", "http://host/"]).unwrap().global.url, None);
     }
 
     #[test]

@@ -27,12 +27,7 @@ pub(crate) async fn cat(global: &Global, args: Paths) -> Result<u8, Failure> {
                 stdout.write_all(&block).await?;
                 stdout.flush().await
             };
-            match written.await {
-                Ok(()) => {}
-                // The reader has had enough: 128 + SIGPIPE.
-                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(141),
-                Err(error) => return Err(Failure::other(format!("failed to write: {error}"))),
-            }
+            written.await.map_err(|error| Failure::write(&error))?;
         }
     }
     client.close().await;

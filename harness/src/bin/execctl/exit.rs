@@ -15,10 +15,13 @@ const NOT_EXECUTABLE: u8 = 126;
 /// A program was not found, as shells say it.
 const NOT_FOUND: u8 = 127;
 
+/// 128 + SIGPIPE.
+pub(crate) const BROKEN_PIPE: u8 = 141;
+
 /// Why the command failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
-    /// One line.
+    /// One line; empty when there is nothing to say.
     pub(crate) message: String,
     /// The kind, for `--json`.
     pub(crate) reason: &'static str,
@@ -42,6 +45,19 @@ impl Failure {
             reason: "failure",
             code: FAILURE,
         }
+    }
+
+    /// Standard output cannot be written to. A reader that has had enough, as in `ls | head -1`, is
+    /// no failure to talk about; the code is that of a program that SIGPIPE ends.
+    pub(crate) fn write(error: &std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            return Self {
+                message: String::new(),
+                reason: "broken_pipe",
+                code: BROKEN_PIPE,
+            };
+        }
+        Self::other(format!("failed to write to standard output: {error}"))
     }
 
     /// A program could not be started.

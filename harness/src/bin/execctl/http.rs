@@ -51,9 +51,7 @@ pub(crate) async fn http(global: &Global, args: Http, printer: Printer) -> Resul
             stdout.write_all(bytes).await?;
             stdout.flush().await
         };
-        written
-            .await
-            .map_err(|error| Failure::other(format!("failed to write: {error}")))?;
+        written.await.map_err(|error| Failure::write(&error))?;
     }
     let failed = args.fail && response.status >= 400;
     if failed {
@@ -71,7 +69,7 @@ fn request(args: &Http) -> Result<HttpRequest, Failure> {
     let default = if args.data.is_some() { "POST" } else { "GET" };
     let mut request = HttpRequest::new(
         args.request.as_deref().unwrap_or(default),
-        args.url.as_str(),
+        args.target.as_str(),
     );
     for header in &args.header {
         let (name, value) = split_header(header)?;

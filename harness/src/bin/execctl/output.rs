@@ -45,6 +45,9 @@ impl Printer {
 
     /// Prints why the command failed.
     pub(crate) fn failure(self, failure: &Failure) -> ExitCode {
+        if failure.message.is_empty() {
+            return ExitCode::from(failure.code);
+        }
         let message = failure.message.replace('\n', " ");
         let line = if self.json {
             json!({
@@ -65,7 +68,7 @@ fn write_out(out: &mut impl Write, line: &[u8], end: &[u8]) -> Result<(), Failur
         .write_all(line)
         .and_then(|()| out.write_all(end))
         .and_then(|()| out.flush());
-    written.map_err(|error| Failure::other(format!("failed to write to standard output: {error}")))
+    written.map_err(|error| Failure::write(&error))
 }
 
 /// Milliseconds since 1970 as `2026-01-31 23:59:59` (UTC).

@@ -266,8 +266,8 @@ async fn copy_output(
                 };
                 if let Err(error) = written {
                     if error.kind() == std::io::ErrorKind::BrokenPipe {
-                        // The reader has had enough, as in `run yes | head`: 128 + SIGPIPE.
-                        return Ok(Ended::Left(141));
+                        // The reader has had enough, as in `run yes | head`.
+                        return Ok(Ended::Left(crate::exit::BROKEN_PIPE));
                     }
                     return Err(Failure::other(format!("failed to write output: {error}")));
                 }

@@ -142,8 +142,13 @@ async fn url_altered_on_the_way_is_refused() -> Result<()> {
         .run(args)
         .await?;
     let rendezvous = cloud.url().trim_start_matches("http://");
-    let line = format!("rendezvous at {rendezvous} refused the connection: check the token");
-    refused(&finished, 77, &line);
+    let start = format!(
+        "execctl: rendezvous at {rendezvous}: rendezvous rejected the websocket request with \
+         status 401"
+    );
+    assert_eq!(finished.code(), Some(69), "{}", finished.stderr);
+    assert!(finished.stderr.starts_with(&start), "{}", finished.stderr);
+    assert_eq!(finished.stderr.lines().count(), 1, "{}", finished.stderr);
     executor.never_panicked()?;
     cloud.child().never_panicked()
 }
