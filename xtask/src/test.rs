@@ -4,7 +4,7 @@
 //! what could not be looked at. Any failure makes the whole run fail.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Command, ExitCode, Stdio},
     time::Instant,
@@ -81,6 +81,7 @@ pub(crate) fn run() -> Result<ExitCode> {
     });
     match &programs {
         Some(programs) => {
+            report.step("demo", || demo().map(|()| None));
             report.step("conformance", || {
                 conformance::play(&cache, programs).map(Some)
             });
@@ -91,6 +92,34 @@ pub(crate) fn run() -> Result<ExitCode> {
             .push("conformance and tests, which need the build"),
     }
     Ok(report.close())
+}
+
+/// Runs a command through `up`, as a newcomer would: its output and nothing else comes out, and its
+/// exit code.
+fn demo() -> Result<()> {
+    let mut up = Command::new(std::env::current_exe()?);
+    up.args([
+        "up",
+        "--",
+        "sh",
+        "-c",
+        "cat; echo \"and $#\"; exit 7",
+        "sh",
+        "one",
+        "two",
+    ]);
+    let mut child = up.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut stdin = child.stdin.take().context("stdin is piped")?;
+    stdin.write_all(b"line\n")?;
+    drop(stdin);
+    let output = child.wait_with_output()?;
+    if output.stdout != b"line\nand 2\n" {
+        bail!("it printed `{}`", String::from_utf8_lossy(&output.stdout));
+    }
+    if output.status.code() != Some(7) {
+        bail!("it ended with {}", output.status);
+    }
+    Ok(())
 }
 
 /// Runs unit, end-to-end and interop tests; returns the runner's own summary.

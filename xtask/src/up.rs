@@ -54,23 +54,25 @@ pub(crate) fn run(command: &[String]) -> Result<ExitCode> {
 /// # Errors
 ///
 /// When something cannot be built or started, or ends by itself.
+#[expect(clippy::print_stdout, reason = "what to paste is the result")]
 pub(crate) fn stay() -> Result<ExitCode> {
     let programs = prepare()?;
     runtime()?.block_on(async {
         let mut system = System::start(&programs).await?;
         let program = |name| programs.join(name).display().to_string();
-        eprintln!("An agent is online. To run commands on it with execctl, paste:\n");
+        println!("An agent is online. To run commands on it with execctl, paste:\n");
         for (name, value) in system.execctl_variables() {
-            eprintln!("export {name}={value}");
+            println!("export {name}={value}");
         }
-        eprintln!(
+        println!(
             "{} run -- uname -a\n\nFrom the Codex CLI, paste:\n",
             program("execctl")
         );
         for (name, value) in system.codex_variables() {
-            eprintln!("export {name}={value}");
+            println!("export {name}={value}");
         }
-        eprintln!("codex\n\nCtrl-C stops everything.");
+        println!("codex");
+        eprintln!("\nCtrl-C stops everything.");
         let ended = tokio::select! {
             signal = interrupted() => { signal?; None }
             ended = system.ended() => Some(ended),
