@@ -6,7 +6,7 @@
 //! | source | read |
 //! |---|---|
 //! | `--token-file` | for each call; while the file is unusable, the last good token is used |
-//! | `EXEC_SERVER_TOKEN`, then `CODEX_API_KEY` | once, and removed from the environment ([`shield`]) |
+//! | `EXEC_SERVER_TOKEN`, then `CODEX_API_KEY` | once, and removed from the environment ([`shield()`]) |
 //! | `--registration-bearer-stdin` | once: one line, ended by a newline |
 
 mod shield;

@@ -12,7 +12,7 @@
 //! lost with it, and whatever is wrong can usually be put right from outside. It is logged with
 //! what to do, at most once a minute while it stays the same.
 //!
-//! Not responsible for what happens on a connection: [`relay`](crate::relay) is.
+//! Not responsible for what happens on a connection: [`crate::relay`] is.
 
 mod advice;
 mod trouble;
