@@ -25,5 +25,5 @@ pub(crate) const PLUGINS: usize = 256;
 pub(crate) const YAML_DEPTH: usize = 16;
 /// Longest YAML that is read; descriptions are far shorter.
 pub(crate) const YAML_BYTES: usize = 64 * 1024;
-/// Lines of one flow node or quoted scalar.
-pub(crate) const YAML_FLOW_LINES: usize = 256;
+/// Nodes of one document, copies made by aliases included.
+pub(crate) const YAML_NODES: usize = 4096;
