@@ -6,7 +6,7 @@
 //!
 //! `tests/conformance/allowed-failures.txt` lists the scenarios that may fail. The list only gets
 //! shorter: any other scenario that fails fails the run, and so does a listed one that passes,
-//! until its line is removed. A `?` before the name marks one whose result depends on the machine.
+//! until its line is removed.
 
 use std::{
     collections::BTreeSet,
@@ -32,7 +32,7 @@ pub(crate) fn play(cache: &Cache, programs: &Path) -> Result<String> {
         return Ok("conformance scenarios NOT PLAYED, they are not on this machine".to_owned());
     }
     let list = root()?.join("tests/conformance/allowed-failures.txt");
-    let allowed = Allowed::parse(&std::fs::read_to_string(list).context("allowed-failures.txt")?);
+    let allowed = parse_list(&std::fs::read_to_string(list).context("allowed-failures.txt")?);
     let server = programs.join("exec-server");
     let output = Command::new(cache.python()?)
         .arg(directory.join("rpcplay"))
@@ -62,29 +62,13 @@ pub(crate) fn play(cache: &Cache, programs: &Path) -> Result<String> {
     ))
 }
 
-/// What the list allows.
-#[derive(Debug, Default)]
-struct Allowed {
-    /// Must fail.
-    failing: BTreeSet<String>,
-    /// May fail or pass, depending on the machine.
-    varying: BTreeSet<String>,
-}
-
-impl Allowed {
-    /// One name a line; `#` starts a comment.
-    fn parse(text: &str) -> Self {
-        let mut allowed = Self::default();
-        for line in text.lines() {
-            let name = line.split('#').next().unwrap_or_default().trim();
-            match name.strip_prefix('?') {
-                Some(name) => drop(allowed.varying.insert(name.to_owned())),
-                None if name.is_empty() => {}
-                None => drop(allowed.failing.insert(name.to_owned())),
-            }
-        }
-        allowed
-    }
+/// One name a line; `#` starts a comment.
+fn parse_list(text: &str) -> BTreeSet<String> {
+    text.lines()
+        .map(|line| line.split('#').next().unwrap_or_default().trim())
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[derive(Debug, Default)]
@@ -112,26 +96,15 @@ impl Results {
         results
     }
 
-    fn compare(&self, allowed: &Allowed) -> Result<()> {
+    fn compare(&self, allowed: &BTreeSet<String>) -> Result<()> {
         if !self.complete || self.passed.is_empty() {
             bail!("the conformance player did not finish");
         }
-        let may_fail =
-            |name: &&String| allowed.failing.contains(*name) || allowed.varying.contains(*name);
-        let broken: Vec<_> = self
-            .failed
-            .iter()
-            .filter(|name| !may_fail(name))
-            .cloned()
-            .collect();
+        let broken: Vec<_> = self.failed.difference(allowed).cloned().collect();
         if !broken.is_empty() {
             bail!("conformance scenarios fail: {}", broken.join(", "));
         }
-        let mended: Vec<_> = self
-            .passed
-            .intersection(&allowed.failing)
-            .cloned()
-            .collect();
+        let mended: Vec<_> = self.passed.intersection(allowed).cloned().collect();
         if !mended.is_empty() {
             bail!(
                 "pass now, remove from tests/conformance/allowed-failures.txt: {}",
@@ -153,7 +126,7 @@ mod tests {
         let results = Results::parse(OUTPUT);
         assert!(
             results
-                .compare(&Allowed::parse("# why\nb-two # reason\n"))
+                .compare(&parse_list("# why\nb-two # reason\n"))
                 .is_ok()
         );
     }
@@ -161,7 +134,7 @@ mod tests {
     #[test]
     fn failure_that_is_not_listed_is_an_error() {
         let error = Results::parse(OUTPUT)
-            .compare(&Allowed::default())
+            .compare(&BTreeSet::new())
             .unwrap_err();
         assert_eq!(error.to_string(), "conformance scenarios fail: b-two");
     }
@@ -169,20 +142,14 @@ mod tests {
     #[test]
     fn listed_scenario_that_passes_must_leave_the_list() {
         let error = Results::parse(OUTPUT)
-            .compare(&Allowed::parse("a-one\nb-two\n"))
+            .compare(&parse_list("a-one\nb-two\n"))
             .unwrap_err();
         assert!(error.to_string().ends_with("a-one"), "{error}");
     }
 
     #[test]
-    fn scenario_that_depends_on_the_machine_may_pass_and_fail() {
-        let results = Results::parse(OUTPUT);
-        assert!(results.compare(&Allowed::parse("?a-one\n?b-two\n")).is_ok());
-    }
-
-    #[test]
     fn output_without_a_closing_line_is_an_error() {
         let cut = Results::parse("ok a-one\n");
-        assert!(cut.compare(&Allowed::default()).is_err());
+        assert!(cut.compare(&BTreeSet::new()).is_err());
     }
 }

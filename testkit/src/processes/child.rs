@@ -112,7 +112,7 @@ impl Launch {
             process,
             stdout,
             stderr,
-            _readers: readers,
+            readers,
             home,
             _home: self.home,
         })
@@ -194,7 +194,7 @@ pub struct Child {
     process: tokio::process::Child,
     stdout: Log,
     stderr: Log,
-    _readers: JoinSet<()>,
+    readers: JoinSet<()>,
     home: PathBuf,
     _home: TempDir,
 }
@@ -261,13 +261,18 @@ impl Child {
             .with_context(|| format!("failed to kill {}", self.name))
     }
 
-    /// Waits for its end by itself.
+    /// Waits for its end by itself, and for the end of its output.
     ///
     /// # Errors
     ///
     /// When it still runs at the deadline.
     pub async fn ended(&mut self, deadline: Duration) -> Result<ExitStatus> {
-        match timeout(deadline, self.process.wait()).await {
+        let end = async {
+            let status = self.process.wait().await;
+            while self.readers.join_next().await.is_some() {}
+            status
+        };
+        match timeout(deadline, end).await {
             Ok(status) => Ok(status?),
             Err(_) => bail!("{} still runs after {deadline:?}", self.name),
         }

@@ -22,6 +22,8 @@ pub struct CloudOptions {
     pub port: u16,
     /// Where its state is kept; without, nothing outlives the process.
     pub data: Option<PathBuf>,
+    /// Base URL that it tells clients, when that is not where it listens.
+    pub public_url: Option<String>,
 }
 
 impl Cloud {
@@ -45,6 +47,9 @@ impl Cloud {
             .arg(format!("127.0.0.1:{}", options.port));
         if let Some(data) = options.data {
             launch = launch.arg("--data-dir").arg(data);
+        }
+        if let Some(public_url) = options.public_url {
+            launch = launch.args(["--public-url", &public_url]);
         }
         let (child, url) = listen(launch).await?;
         let token = "any-token".to_owned();

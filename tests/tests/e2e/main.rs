@@ -5,5 +5,6 @@
 
 mod bad_input;
 mod interop;
+mod recovery;
 mod session;
 mod turn;

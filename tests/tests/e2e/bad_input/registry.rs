@@ -206,8 +206,8 @@ async fn registry_that_is_down_is_reported_by_execctl() -> Result<()> {
 async fn executor_outlives_a_registry_that_is_down_at_its_start() -> Result<()> {
     let data = tempfile::tempdir()?;
     let options = CloudOptions {
-        port: 0,
         data: Some(data.path().to_owned()),
+        ..CloudOptions::default()
     };
     let mut cloud = Cloud::start_with(options.clone()).await?;
     let (url, port) = (cloud.url().to_owned(), cloud.port()?);
@@ -233,8 +233,8 @@ async fn executor_outlives_a_registry_that_is_down_at_its_start() -> Result<()> 
 async fn executor_outlives_an_outage_of_the_registry() -> Result<()> {
     let (workspace, data) = (Workspace::new()?, tempfile::tempdir()?);
     let options = CloudOptions {
-        port: 0,
         data: Some(data.path().to_owned()),
+        ..CloudOptions::default()
     };
     let mut cloud = Cloud::start_with(options.clone()).await?;
     let port = cloud.port()?;
