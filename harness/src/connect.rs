@@ -7,7 +7,7 @@ use relay_proto::ids::EnvironmentId;
 use secrecy::SecretString;
 
 use crate::{
-    Client, ClientConfig, Error,
+    Client, ClientConfig, Dial, Error,
     transport::{direct::DirectDial, relay::RelayDial},
 };
 
@@ -26,6 +26,22 @@ pub struct ConnectOptions {
     pub config: ClientConfig,
 }
 
+impl ConnectOptions {
+    /// What connects there, for [`Client::connect_with`] and [`proxy::serve`](crate::proxy::serve).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] without a source of randomness for the key.
+    pub fn into_dial(self) -> Result<Arc<dyn Dial>, Error> {
+        let registry = RegistryClient::new(self.connector.clone(), self.registry, self.credential);
+        Ok(Arc::new(RelayDial::new(
+            registry,
+            self.connector,
+            self.environment,
+        )?))
+    }
+}
+
 impl Client {
     /// Opens a session with the executor of an environment, through registry and rendezvous.
     ///
@@ -34,16 +50,8 @@ impl Client {
     /// [`Error::Refused`] for a wrong credential, [`Error::UnknownEnvironment`], and when the budget
     /// for the first connection is used up [`Error::Offline`] or [`Error::Unavailable`].
     pub async fn connect(options: ConnectOptions) -> Result<Self, Error> {
-        let ConnectOptions {
-            registry,
-            environment,
-            credential,
-            connector,
-            config,
-        } = options;
-        let registry = RegistryClient::new(connector.clone(), registry, credential);
-        let dial = RelayDial::new(registry, connector, environment)?;
-        Self::connect_with(Arc::new(dial), config).await
+        let config = options.config.clone();
+        Self::connect_with(options.into_dial()?, config).await
     }
 
     /// Opens a session with an executor that listens on a websocket. Sends `bearer`, if given, only

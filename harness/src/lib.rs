@@ -35,6 +35,7 @@ mod http;
 pub mod limits;
 mod order;
 mod process;
+pub mod proxy;
 mod queue;
 mod transport;
 

@@ -77,3 +77,9 @@ pub const STDIN_CHUNK_BYTES: usize = 256 << 10;
 
 /// How often the copy of one file is started or continued after a lost connection.
 pub const TRANSFER_ATTEMPTS: u32 = 5;
+
+/// Local connections of one proxy. Further ones wait in the listener's queue.
+pub const PROXY_CONNECTIONS: usize = 128;
+
+/// Time for a local connection of a proxy to become a websocket.
+pub const PROXY_ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -53,6 +53,17 @@ impl Transport {
         self.with_owner(AbortOnDrop::new(task))
     }
 
+    /// The channels, and what has to live as long as they are used.
+    pub(crate) fn into_parts(
+        self,
+    ) -> (
+        mpsc::Receiver<Bytes>,
+        mpsc::Sender<Bytes>,
+        Option<AbortOnDrop>,
+    ) {
+        (self.incoming, self.outgoing, self.task)
+    }
+
     pub(crate) fn with_owner(mut self, task: AbortOnDrop) -> Self {
         self.task = Some(task);
         self
@@ -60,12 +71,7 @@ impl Transport {
 
     /// Ends the connection, with a goodbye if the carrier has one and does not take long over it.
     pub(crate) async fn close(self) {
-        let Self {
-            incoming,
-            outgoing,
-            task,
-            ..
-        } = self;
+        let (incoming, outgoing, task) = self.into_parts();
         drop(outgoing);
         drop(incoming);
         if let Some(mut task) = task {

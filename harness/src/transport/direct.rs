@@ -105,9 +105,9 @@ impl Dial for DirectDial {
     }
 }
 
-/// Moves messages until either side ends. Reading and writing do not wait for each other, so that
+/// Moves messages between a websocket and two channels until either side ends. Reading and writing do not wait for each other, so that
 /// a reader that holds up the connection can still be told to stop.
-async fn pump<S: AsyncRead + AsyncWrite + Unpin>(
+pub(crate) async fn pump<S: AsyncRead + AsyncWrite + Unpin>(
     socket: WebSocketStream<S>,
     incoming: mpsc::Sender<Bytes>,
     mut outgoing: mpsc::Receiver<Bytes>,
@@ -123,6 +123,10 @@ async fn pump<S: AsyncRead + AsyncWrite + Unpin>(
                 Message::Close(_) => break,
                 Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => continue,
             };
+            if bytes.is_empty() {
+                // No JSON message, and nothing that a relay stream could carry.
+                continue;
+            }
             if incoming.send(bytes).await.is_err() {
                 // The owner is about to end the outgoing side too, which says goodbye.
                 std::future::pending::<()>().await;

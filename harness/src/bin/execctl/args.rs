@@ -82,6 +82,8 @@ pub(crate) enum Subcommand {
     Info,
     /// Let the executor make an HTTP request
     Http(Http),
+    /// Offer the executor to local programs as ws://127.0.0.1:PORT
+    Proxy(Proxy),
 }
 
 /// Arguments of `run`.
@@ -230,6 +232,17 @@ pub(crate) struct Http {
     // Not named `url`: arguments of that id are the global `--url`.
     #[arg(value_name = "URL")]
     pub(crate) target: String,
+}
+
+/// Arguments of `proxy`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The first line on standard output is the address. Whoever connects to it acts with your
+token, so it has to be a loopback address. The Codex CLI takes it in CODEX_EXEC_SERVER_URL.")]
+pub(crate) struct Proxy {
+    /// Address to listen on; port 0 picks one
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
+    pub(crate) listen: std::net::SocketAddr,
 }
 
 #[cfg(test)]

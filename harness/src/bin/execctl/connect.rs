@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use harness::{Client, ClientConfig, ConnectOptions, Error};
+use harness::{Client, ClientConfig, ConnectOptions, Dial, Error};
 use registry_client::{
     Connector, ConnectorConfig, Credential, CredentialSource, FileBearer, RegistryUrl, StaticBearer,
 };
@@ -21,27 +21,15 @@ const MAX_TOKEN_BYTES: u64 = 64 << 10;
 /// Connects to what flags, variables and files say; `environment` comes from an operand.
 pub(crate) async fn connect(global: &Global, environment: Option<&str>) -> Result<Client, Failure> {
     let config = Config::load(global, &config::variables(), environment)?;
-    let connector = Connector::new(ConnectorConfig {
-        ca_file: config.ca_file.clone(),
-        ..ConnectorConfig::default()
-    })
-    .map_err(|error| Failure::usage(error.to_string()))?;
+    let connector = connector(&config)?;
     let timing = ClientConfig {
         connect_budget: config.connect_timeout,
         ..ClientConfig::default()
     };
     match config.endpoint {
         Endpoint::Registry { url, environment } => {
-            let options = ConnectOptions {
-                registry: RegistryUrl::parse(&url).map_err(|error| {
-                    Failure::usage(format!("the registry's address is not usable: {error}"))
-                })?,
-                environment: EnvironmentId::new(environment)
-                    .map_err(|error| Failure::usage(error.to_string()))?,
-                credential: credential(config.token)?,
-                connector,
-                config: timing,
-            };
+            let mut options = options(&url, environment, config.token, connector)?;
+            options.config = timing;
             Ok(Client::connect(options).await?)
         }
         Endpoint::Direct { url } => {
@@ -53,6 +41,46 @@ pub(crate) async fn connect(global: &Global, environment: Option<&str>) -> Resul
             })
         }
     }
+}
+
+/// What connects to the environment that flags, variables and files name.
+pub(crate) fn dial(global: &Global) -> Result<Arc<dyn Dial>, Failure> {
+    let config = Config::load(global, &config::variables(), None)?;
+    let connector = connector(&config)?;
+    match config.endpoint {
+        Endpoint::Registry { url, environment } => {
+            Ok(options(&url, environment, config.token, connector)?.into_dial()?)
+        }
+        Endpoint::Direct { .. } => Err(Failure::usage(
+            "an executor that listens needs no proxy: use its address",
+        )),
+    }
+}
+
+fn connector(config: &Config) -> Result<Connector, Failure> {
+    Connector::new(ConnectorConfig {
+        ca_file: config.ca_file.clone(),
+        ..ConnectorConfig::default()
+    })
+    .map_err(|error| Failure::usage(error.to_string()))
+}
+
+fn options(
+    url: &str,
+    environment: String,
+    token: Option<Token>,
+    connector: Connector,
+) -> Result<ConnectOptions, Failure> {
+    Ok(ConnectOptions {
+        registry: RegistryUrl::parse(url).map_err(|error| {
+            Failure::usage(format!("the registry's address is not usable: {error}"))
+        })?,
+        environment: EnvironmentId::new(environment)
+            .map_err(|error| Failure::usage(error.to_string()))?,
+        credential: credential(token)?,
+        connector,
+        config: ClientConfig::default(),
+    })
 }
 
 fn credential(token: Option<Token>) -> Result<Arc<dyn CredentialSource>, Failure> {

@@ -17,6 +17,7 @@ mod ls;
 mod mkdir;
 mod output;
 mod progress;
+mod proxy;
 mod rm;
 mod run;
 mod shell;
@@ -75,6 +76,7 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Subcommand::Mkdir(args) => mkdir::mkdir(&global, args).await,
         Subcommand::Stat(args) => stat::stat(&global, args, printer).await,
         Subcommand::Info => info::info(&global, printer).await,
+        Subcommand::Proxy(args) => proxy::proxy(&global, args, printer).await,
         Subcommand::Http(args) => http::http(&global, args, printer).await,
     }
 }
