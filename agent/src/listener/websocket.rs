@@ -32,7 +32,13 @@ use tokio_tungstenite::{
     tungstenite::{
         Error, Message, Utf8Bytes,
         error::CapacityError,
-        protocol::{CloseFrame, WebSocketConfig, frame::coding::CloseCode},
+        protocol::{
+            CloseFrame, WebSocketConfig,
+            frame::{
+                Frame,
+                coding::{CloseCode, Data, OpCode},
+            },
+        },
     },
 };
 use tokio_util::sync::CancellationToken;
@@ -253,14 +259,37 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut batched = first.len();
-    sink.feed(text(first)?).await?;
+    feed(sink, first).await?;
     while batched < WRITE_BATCH_BYTES
         && let Ok(message) = outgoing.try_recv()
     {
         batched += message.len();
-        sink.feed(text(message)?).await?;
+        feed(sink, message).await?;
     }
     sink.flush().await
+}
+
+/// Queues one message: as one frame, or in several when a peer with the limits of this protocol
+/// would refuse a frame of that size. The reference sends such a frame and is refused by itself.
+async fn feed<S>(
+    sink: &mut SplitSink<WebSocketStream<S>, Message>,
+    message: Bytes,
+) -> Result<(), Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    if message.len() <= MAX_FRAME_BYTES {
+        return sink.feed(text(message)?).await;
+    }
+    let mut rest = message;
+    let mut kind = Data::Text;
+    while !rest.is_empty() {
+        let part = rest.split_to(rest.len().min(MAX_FRAME_BYTES));
+        let frame = Frame::message(part, OpCode::Data(kind), rest.is_empty());
+        sink.feed(Message::Frame(frame)).await?;
+        kind = Data::Continue;
+    }
+    Ok(())
 }
 
 fn text(message: Bytes) -> Result<Message, Error> {
