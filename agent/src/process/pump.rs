@@ -151,6 +151,7 @@ impl Pump {
             self.emit_exited(code).await;
         }
         process.group.reap();
+        process.stdin.end();
         let seq = process.update(|log| log.push_closed());
         let closed = ClosedNotification {
             process_id: process.id.clone(),
@@ -302,3 +303,6 @@ async fn fill_any(sources: &mut [Source]) {
         _ => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,6 +34,8 @@ pub(super) const MAX_WRITE_ID_BYTES: usize = 256;
 pub(super) struct Stdin {
     kind: Kind,
     terminated: AtomicBool,
+    /// The process is closed.
+    ended: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -81,6 +83,7 @@ impl Stdin {
         Self {
             kind: Kind::Absent,
             terminated: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
         }
     }
 
@@ -99,6 +102,7 @@ impl Stdin {
             Self {
                 kind,
                 terminated: AtomicBool::new(false),
+                ended: AtomicBool::new(false),
             },
             StdinWriter { queue, fd },
         )
@@ -119,13 +123,15 @@ impl Stdin {
         if self.terminated.load(Ordering::Acquire) {
             return Err(RpcError::internal("failed to write to process stdin"));
         }
+        if self.ended.load(Ordering::Acquire) {
+            return Ok(WriteStatus::StdinClosed);
+        }
         let bytes = u32::try_from(chunk.len().min(MAX_BYTES)).unwrap_or(u32::MAX);
         let share = Arc::clone(&queue.budget)
             .acquire_many_owned(bytes)
             .await
             .ok();
-        // The writer is gone when the program has ended or closed its input; the protocol says
-        // that such a write is accepted and lost.
+        // The writer is gone when the program has ended or closed its input.
         let place = queue.writes.reserve().await.ok();
         if self.terminated.load(Ordering::Acquire) {
             return Err(RpcError::internal("failed to write to process stdin"));
@@ -137,13 +143,14 @@ impl Stdin {
         if let Some(status) = accepted.status(&id) {
             return Ok(status);
         }
+        let Some(place) = place else {
+            return Ok(WriteStatus::StdinClosed);
+        };
         accepted.remember(id.into());
-        if let Some(place) = place {
-            place.send(Queued {
-                chunk: Some(chunk),
-                _share: share,
-            });
-        }
+        place.send(Queued {
+            chunk: Some(chunk),
+            _share: share,
+        });
         Ok(WriteStatus::Accepted)
     }
 
@@ -172,6 +179,12 @@ impl Stdin {
                 Ok(())
             }
         }
+    }
+
+    /// Makes later writes find the input closed. The writer, which tells those that wait, may end
+    /// a little later.
+    pub(super) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
     }
 
     /// Makes later writes fail and waiting ones give up.
@@ -213,17 +226,29 @@ impl Accepted {
 impl StdinWriter {
     /// Runs until the input is closed by either side. Dropping the future closes the descriptor.
     pub(super) async fn run(mut self) {
-        let Ok(fd) = watch(self.fd, Interest::WRITABLE) else {
+        let Ok(fd) = watch(self.fd, Interest::WRITABLE.add(Interest::ERROR)) else {
             return;
         };
-        while let Some(Queued {
-            chunk: Some(chunk),
-            _share,
-        }) = self.queue.recv().await
-        {
-            if write_all(&fd, &chunk).await.is_err() {
-                return;
+        // The kernel says so when the last reader of a pipe is gone, also while nothing is written.
+        let unread = async {
+            if let Ok(ready) = fd.ready(Interest::ERROR).await {
+                drop(ready);
             }
+        };
+        let feed = async {
+            while let Some(Queued {
+                chunk: Some(chunk),
+                _share,
+            }) = self.queue.recv().await
+            {
+                if write_all(&fd, &chunk).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            () = feed => {}
+            () = unread => {}
         }
     }
 }

@@ -82,13 +82,18 @@ async fn bytes_in_the_queue_are_bounded_too() {
 }
 
 #[tokio::test]
-async fn write_after_the_program_closed_its_input_is_accepted_and_lost() {
+async fn write_after_the_program_closed_its_input_is_refused_and_a_retried_one_is_not() {
     let (stdin, writer, read) = piped();
-    drop(read);
-    let writer = tokio::spawn(writer.run());
     accept(&stdin, 1, "x").await;
+    let writer = tokio::spawn(writer.run());
+    drop(read);
+    // Nothing is written meanwhile: the kernel tells.
     writer.await.unwrap();
-    accept(&stdin, 2, "y").await;
+    for _ in 0..2 {
+        let status = stdin.write(Bytes::from_static(b"y"), "2".to_owned()).await;
+        assert_eq!(status, Ok(WriteStatus::StdinClosed));
+    }
+    accept(&stdin, 1, "x").await;
 }
 
 #[tokio::test]
