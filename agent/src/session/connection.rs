@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use exec_proto::RpcError;
 use exec_proto::initialize::{self, InitializeParams, InitializeResult};
-use exec_proto::rpc::{Message, RequestId, UNPARSABLE_ID, encode_error, parse};
+use exec_proto::rpc::{Message, RequestId, encode_error, encode_parse_error, parse};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -73,6 +73,8 @@ struct Connection {
     requests: JoinSet<()>,
     pending: Arc<Semaphore>,
     pending_bytes: Arc<Semaphore>,
+    /// Messages so far, the present one included.
+    messages: u64,
 }
 
 /// A request's share of what may be pending; given back when it is answered.
@@ -107,6 +109,7 @@ pub(super) async fn serve(
         requests: JoinSet::new(),
         pending: Arc::new(Semaphore::new(MAX_PENDING)),
         pending_bytes: Arc::new(Semaphore::new(MAX_PENDING_BYTES)),
+        messages: 0,
     };
     let mut end = tokio::select! {
         end = connection.read(&mut incoming) => end,
@@ -154,6 +157,7 @@ impl Connection {
     }
 
     async fn handle(&mut self, bytes: Bytes) -> Result<(), End> {
+        self.messages += 1;
         let size = bytes.len();
         let message = parse(&bytes);
         drop(bytes);
@@ -161,7 +165,8 @@ impl Connection {
             Err(err) => {
                 let prefix = self.peer.parse_error_prefix();
                 let error = RpcError::invalid_request(format!("{prefix}: {err}"));
-                Ok(self.refuse(&UNPARSABLE_ID, &error).await?)
+                let answer = encode_parse_error(self.messages, &error);
+                Ok(self.outbox.send(Lane::Control, answer).await?)
             }
             Ok(Message::Request {
                 id, method, params, ..

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{RequestId, RpcError, Trace};
+use super::{RequestId, RpcError, Trace, UNPARSABLE_ID};
 
 /// A value that JSON cannot express, such as a map with keys that are not strings.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,34 @@ pub fn encode_error(id: &RequestId, error: &RpcError) -> Bytes {
         id: &'a RequestId,
     }
     // A string, an integer and an id always serialize.
+    to_bytes(&ErrorAnswer { error, id }).unwrap_or_default()
+}
+
+/// Encodes the answer to a message that does not parse, which has the id [`UNPARSABLE_ID`].
+///
+/// `number` is the message's place among all that arrived on the connection, from 1. It travels as
+/// `data.message` of the error, so that the sender can tell which of its messages was meant. The
+/// reference sends no such member, and its client ignores it.
+pub fn encode_parse_error(number: u64, error: &RpcError) -> Bytes {
+    #[derive(Serialize)]
+    struct Data {
+        message: u64,
+    }
+    #[derive(Serialize)]
+    struct ErrorWithData<'a> {
+        #[serde(flatten)]
+        error: &'a RpcError,
+        data: Data,
+    }
+    #[derive(Serialize)]
+    struct ErrorAnswer<'a> {
+        error: ErrorWithData<'a>,
+        id: RequestId,
+    }
+    let data = Data { message: number };
+    let error = ErrorWithData { error, data };
+    let id = UNPARSABLE_ID;
+    // Strings and integers always serialize.
     to_bytes(&ErrorAnswer { error, id }).unwrap_or_default()
 }
 

@@ -25,7 +25,10 @@ mod scan;
 #[cfg(test)]
 mod tests;
 
-pub use encode::{EncodeError, encode_error, encode_notification, encode_request, encode_response};
+pub use encode::{
+    EncodeError, encode_error, encode_notification, encode_parse_error, encode_request,
+    encode_response,
+};
 pub use error::{RpcError, code};
 pub use message::{Message, ParseError, RequestId, Trace, parse};
 pub use params::{Params, from_json};

@@ -240,6 +240,12 @@ fn encoded_messages_parse_back() {
         &bytes[..],
         br#"{"error":{"code":-32600,"message":"x"},"id":-1}"#
     );
+    let bytes = encode_parse_error(7, &RpcError::invalid_request("x"));
+    assert_eq!(
+        &bytes[..],
+        br#"{"error":{"code":-32600,"message":"x","data":{"message":7}},"id":-1}"#
+    );
+    assert!(matches!(parse(&bytes), Ok(Message::Error { id, .. }) if id == UNPARSABLE_ID));
     let bytes = encode_notification("n", &crate::Empty {}).unwrap();
     assert_eq!(&bytes[..], br#"{"method":"n","params":{}}"#);
 }
