@@ -76,6 +76,10 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
+pub(crate) fn descriptor_limit_kept(error: &io::Error) {
+    warn!(%error, "failed to raise the limit of open descriptors");
+}
+
 pub(crate) fn accept_failed(error: &io::Error) {
     warn!(%error, "failed to accept a connection");
 }

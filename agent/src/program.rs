@@ -17,7 +17,7 @@ use crate::{
     events,
     http::{HeaderVariables, HttpClient},
     listener::{self, Keepalive, ListenAddress, Listener, ListenerConfig},
-    random,
+    process, random,
     session::{Sessions, SessionsConfig},
     shutdown::Signals,
     supervisor::{BACKOFF, Supervisor},
@@ -47,6 +47,9 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// [`Failure`]. In remote mode there is none after the start.
 pub async fn run(settings: Settings, secret: Option<SecretString>) -> Result<(), Failure> {
     let signals = Signals::register()?;
+    if let Err(error) = process::raise_descriptor_limit() {
+        events::descriptor_limit_kept(&error);
+    }
     let cancel = CancellationToken::new();
     let sessions = sessions(&settings)?;
     let serve = async {

@@ -17,6 +17,7 @@
 //! goes to the log only; while one is attached but does not read, the pump waits, the pipe fills and
 //! the program blocks. Signals, terminate and the exit code do not depend on the pump.
 
+mod descriptors;
 mod group;
 mod lookup;
 mod output_log;
@@ -40,6 +41,7 @@ use group::ProcessGroup;
 use output_log::OutputLog;
 use stdin::Stdin;
 
+pub(crate) use descriptors::raise_limit as raise_descriptor_limit;
 pub(crate) use spawn::Spawner;
 pub(crate) use table::{ProcessTable, Reservation, TableConfig};
 

@@ -22,6 +22,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use tokio::sync::{mpsc, oneshot};
 
+use super::descriptors;
 use super::lookup;
 use super::pty::Terminal;
 use crate::environment::Variables;
@@ -229,7 +230,8 @@ fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
 )]
 fn lead_session(command: &mut Command, terminal: bool, extra: Option<Arc<OwnedFd>>) {
     // JUSTIFICATION: the standard library offers a process group but neither a session nor a
-    // controlling terminal nor a parent-death signal.
+    // controlling terminal nor a parent-death signal nor limits.
+    let limit = descriptors::inherited_limit();
     let prepare = move || {
         rustix::process::setsid()?;
         if terminal {
@@ -237,6 +239,9 @@ fn lead_session(command: &mut Command, terminal: bool, extra: Option<Arc<OwnedFd
         }
         if let Some(extra) = &extra {
             rustix::io::fcntl_setfd(extra, rustix::io::FdFlags::empty())?;
+        }
+        if let Some(limit) = &limit {
+            rustix::process::setrlimit(rustix::process::Resource::Nofile, *limit)?;
         }
         // If the executor is killed, programs get a chance to end in order.
         rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;

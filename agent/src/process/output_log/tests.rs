@@ -65,6 +65,7 @@ fn number_of_chunks_is_bounded() {
 enum Event {
     Output(usize),
     Exited,
+    Closed,
 }
 
 /// The same log without cleverness: every chunk ever, and the limits applied when reading.
@@ -98,7 +99,7 @@ proptest! {
     #[test]
     fn log_agrees_with_a_naive_model(
         events in prop::collection::vec(
-            prop_oneof![8 => (1usize..300_000).prop_map(Event::Output), 1 => Just(Event::Exited)], 0..40),
+            prop_oneof![8 => (1usize..300_000).prop_map(Event::Output), 1 => Just(Event::Exited), 1 => Just(Event::Closed)], 0..40),
         after in 0u64..50,
         max in prop::option::of(0u64..2_000_000),
     ) {
@@ -107,12 +108,21 @@ proptest! {
             match event {
                 Event::Output(len) => log.push_output(Stream::Stdout, bytes(*len)),
                 Event::Exited => log.push_exited(0),
+                Event::Closed => log.push_closed(),
             };
             prop_assert!(log.retained_bytes() <= MAX_BYTES);
         }
         let result = log.read(after, max);
         let seqs: Vec<u64> = result.chunks.iter().map(|chunk| chunk.seq).collect();
         prop_assert_eq!((seqs, result.next_seq), model(&events, after, max));
+        let ended = |wanted: fn(&Event) -> bool| events.iter().any(wanted);
+        let exited = ended(|event| matches!(event, Event::Exited));
+        let closed = ended(|event| matches!(event, Event::Closed));
+        prop_assert_eq!((result.exited, result.closed), (exited, closed));
+        // A waiting reader is woken for everything that it has not seen, and for nothing else.
+        let news = !log.read(after, None).chunks.is_empty();
+        let unseen = exited && after < events.len() as u64;
+        prop_assert_eq!(log.is_ready(after), news || closed || unseen);
         prop_assert_eq!(log.retained_bytes(), log.read(0, None).chunks.iter().map(|c| c.chunk.len()).sum::<usize>());
     }
 }

@@ -2,6 +2,7 @@
 
 mod handshake;
 mod lifetime;
+mod model;
 mod processes;
 mod snapshots;
 
