@@ -17,3 +17,25 @@ pub mod model;
 pub mod processes;
 pub mod web;
 pub mod workspace;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+/// Asks `question` until the answer is yes. Only for what tells nobody when it happens, such as a
+/// file that another program makes.
+///
+/// # Errors
+///
+/// When the answer is still no at the deadline.
+pub async fn until(question: impl AsyncFn() -> bool) -> Result<()> {
+    let ask = async {
+        while !question().await {
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    };
+    let answer = tokio::time::timeout(processes::DEADLINE, ask).await;
+    answer.context("the awaited did not happen in time")
+}
+
+const ASK_AGAIN: Duration = Duration::from_millis(10);

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 /// A temporary project with instructions for the model and an image.
 #[derive(Debug)]
 pub struct Workspace {
-    directory: TempDir,
+    _directory: TempDir,
     path: PathBuf,
 }
 
@@ -24,12 +24,14 @@ impl Workspace {
         let path = directory.path().canonicalize()?;
         std::fs::write(path.join("AGENTS.md"), INSTRUCTIONS).context("write AGENTS.md")?;
         std::fs::write(path.join("image.png"), IMAGE).context("write image.png")?;
-        Ok(Self { directory, path })
+        Ok(Self {
+            _directory: directory,
+            path,
+        })
     }
 
     /// The canonical path of the project.
     pub fn path(&self) -> &Path {
-        debug_assert!(self.directory.path().exists());
         &self.path
     }
 }

@@ -85,7 +85,11 @@ pub(crate) fn run() -> Result<ExitCode> {
             report.step("conformance", || {
                 conformance::play(&cache, programs).map(Some)
             });
-            report.step("tests", || tests(&nextest, programs, &codex).map(Some));
+            let mut counts = None;
+            report.step("tests", || {
+                tests(&nextest, programs, &codex, &mut counts).map(|()| None)
+            });
+            report.counts = counts;
         }
         None => report
             .failed
@@ -122,8 +126,8 @@ fn demo() -> Result<()> {
     Ok(())
 }
 
-/// Runs unit, end-to-end and interop tests; returns the runner's own summary.
-fn tests(nextest: &Path, programs: &Path, codex: &Path) -> Result<String> {
+/// Runs unit, end-to-end and interop tests; `counts` gets the runner's own summary.
+fn tests(nextest: &Path, programs: &Path, codex: &Path, counts: &mut Option<String>) -> Result<()> {
     let mut command = Command::new(nextest);
     command
         .args([
@@ -142,28 +146,30 @@ fn tests(nextest: &Path, programs: &Path, codex: &Path) -> Result<String> {
         .stderr(Stdio::piped());
     let mut child = command.spawn().context("failed to start the test runner")?;
     let pipe = child.stderr.take().context("stderr is piped")?;
-    let mut summary = None;
     for line in BufReader::new(pipe).lines() {
         let line = line?;
         eprintln!("{line}");
         if line.trim_start().starts_with("Summary [") {
-            summary = line
+            *counts = line
                 .split_once("] ")
                 .map(|(_, counts)| counts.trim().to_owned());
         }
     }
     let status = child.wait()?;
-    let summary = summary.context("the test runner gave no summary")?;
     if !status.success() {
-        bail!("{summary}");
+        bail!("the test runner ended with {status}");
     }
-    Ok(summary)
+    if counts.is_none() {
+        bail!("the test runner gave no summary");
+    }
+    Ok(())
 }
 
 #[derive(Default)]
 struct Report {
     notes: Vec<String>,
     failed: Vec<&'static str>,
+    counts: Option<String>,
 }
 
 impl Report {
@@ -190,11 +196,14 @@ impl Report {
         for note in &self.notes {
             eprintln!("{note}");
         }
-        if self.failed.is_empty() {
+        let verdict = if self.failed.is_empty() {
             eprintln!("all steps passed");
-            return ExitCode::SUCCESS;
-        }
-        eprintln!("failed steps: {}", self.failed.join(", "));
-        ExitCode::FAILURE
+            ExitCode::SUCCESS
+        } else {
+            eprintln!("failed steps: {}", self.failed.join(", "));
+            ExitCode::FAILURE
+        };
+        eprintln!("{}", self.counts.as_deref().unwrap_or("no tests were run"));
+        verdict
     }
 }

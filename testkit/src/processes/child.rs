@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    path::{Path, PathBuf},
+    path::Path,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -106,14 +106,12 @@ impl Launch {
         if let Some(pipe) = process.stderr.take() {
             readers.spawn(stderr.clone().capture(pipe));
         }
-        let home = self.home.path().to_owned();
         Ok(Child {
             name: self.name,
             process,
             stdout,
             stderr,
             readers,
-            home,
             _home: self.home,
         })
     }
@@ -195,7 +193,6 @@ pub struct Child {
     stdout: Log,
     stderr: Log,
     readers: JoinSet<()>,
-    home: PathBuf,
     _home: TempDir,
 }
 
@@ -208,11 +205,6 @@ impl Child {
     /// Lines of its standard error.
     pub fn stderr(&self) -> &Log {
         &self.stderr
-    }
-
-    /// Its home directory.
-    pub fn home(&self) -> &Path {
-        &self.home
     }
 
     /// Its process id.

@@ -137,7 +137,7 @@ impl Cloud {
 
     /// A position for [`Cloud::executor_online`].
     pub fn events_so_far(&self) -> usize {
-        self.child.stderr().len()
+        self.child.stderr().position()
     }
 
     /// Waits until it says, after position `seen`, that an executor has connected.

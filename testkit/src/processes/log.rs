@@ -49,14 +49,9 @@ impl Log {
         self.lock().join("\n")
     }
 
-    /// How many lines there are; a position for [`Log::wait_from`].
-    pub fn len(&self) -> usize {
+    /// How many lines there are; where [`Log::wait_from`] may begin.
+    pub fn position(&self) -> usize {
         self.lock().len()
-    }
-
-    /// Whether nothing has been written yet.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// Waits for the first line that contains `part`, from the beginning of the log.

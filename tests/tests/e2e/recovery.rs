@@ -1,7 +1,5 @@
 //! Connections that are cut while a command runs: nothing of its output is lost or repeated.
 
-use std::{path::Path, time::Duration};
-
 use anyhow::{Context as _, Result, ensure};
 use testkit::{
     faults::CutProxy,
@@ -43,7 +41,8 @@ impl Fixture {
 
     /// Waits until the command has begun, cuts both ends off, and lets the command go on.
     async fn cut_in_the_middle(&self) -> Result<()> {
-        exists(&self.workspace.path().join("begun")).await?;
+        let begun = self.workspace.path().join("begun");
+        testkit::until(async || begun.exists()).await?;
         let cut = self.proxy.cut();
         ensure!(cut >= 2, "only {cut} connections went through the proxy");
         std::fs::write(self.workspace.path().join("go"), "")?;
@@ -110,18 +109,6 @@ async fn reference_client_recovers_with_our_executor() -> Result<()> {
     let executor = Agent::start(&fixture.cloud, &fixture.workspace, &[]).await?;
     fixture.reference_client_recovers().await?;
     fixture.unharmed(&executor)
-}
-
-/// Looks for a file that another process makes; there is nothing to wait on but the file itself.
-async fn exists(path: &Path) -> Result<()> {
-    let look = async {
-        while !path.exists() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(DEADLINE, look)
-        .await
-        .context("the command did not begin")
 }
 
 const COMMAND: &str = "echo first; touch begun; while [ ! -e go ]; do sleep 0.02; done; \
