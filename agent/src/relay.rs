@@ -89,6 +89,7 @@ async fn admit<S: Serve>(
     cancel: CancellationToken,
 ) {
     let id = stream.id.clone();
+    let key = stream.harness_key.clone();
     let verdict = validate(&attachment, &stream).await;
     match verdict {
         Ok(Validation::Approved) => {}
@@ -113,7 +114,10 @@ async fn admit<S: Serve>(
     let transport = Transport {
         incoming: stream.incoming,
         outgoing: stream.outgoing,
-        peer: PeerLabel::Relay(id.to_string()),
+        peer: PeerLabel::Relay {
+            stream: id.clone(),
+            key,
+        },
     };
     Arc::clone(&attachment.sessions)
         .serve(transport, cancel)

@@ -10,7 +10,7 @@ use registry_client::{
     Connector, ConnectorConfig, ConnectorEnvironment, Credential, RegistryUrl, StaticBearer,
 };
 use relay_driver::{OpenFailure, OpenRequest, Stream};
-use relay_proto::{CloseReason, ids::StreamId};
+use relay_proto::{CloseReason, ids::StreamId, keys::PublicKey};
 use tokio::{io::DuplexStream, task::JoinHandle};
 use tokio_tungstenite::tungstenite::protocol::Role;
 use wiremock::{Mock, MockServer, Respond, ResponseTemplate, matchers};
@@ -21,11 +21,11 @@ const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Sends every message back and remembers the peers.
 #[derive(Default)]
-struct Echo(Mutex<Vec<String>>);
+struct Echo(Mutex<Vec<PeerLabel>>);
 
 impl Serve for Echo {
     async fn serve(self: Arc<Self>, mut transport: Transport, _: CancellationToken) {
-        self.0.lock().unwrap().push(transport.peer.to_string());
+        self.0.lock().unwrap().push(transport.peer.clone());
         while let Some(message) = transport.incoming.recv().await {
             if transport.outgoing.send(message).await.is_err() {
                 return;
@@ -49,6 +49,8 @@ struct Rig {
     executor: JoinHandle<DisconnectReason>,
     harness: JoinHandle<DisconnectReason>,
     opened: Result<Stream, OpenFailure>,
+    /// The harness's.
+    key: PublicKey,
 }
 
 /// Attaches an executor and lets one harness knock; the registry gives `verdicts` in order.
@@ -87,9 +89,11 @@ async fn knock(verdicts: Vec<ResponseTemplate>) -> Rig {
         sessions: Arc::clone(&echo),
     };
     let executor = tokio::spawn(serve(attachment, near, cancel.clone()));
+    let harness_identity = Arc::new(crate::random::identity().unwrap());
+    let key = harness_identity.public_key().clone();
     let connection = Connection::harness(
         ConnectionConfig::default(),
-        Arc::new(crate::random::identity().unwrap()),
+        harness_identity,
         environment,
         registration,
         crate::random::seed(),
@@ -111,6 +115,7 @@ async fn knock(verdicts: Vec<ResponseTemplate>) -> Rig {
         executor,
         harness,
         opened,
+        key,
     }
 }
 
@@ -145,7 +150,11 @@ async fn an_approved_harness_is_served_until_shutdown() {
         .unwrap()
         .unwrap();
     assert_eq!(echoed, "{\"hello\":1}");
-    assert_eq!(*rig.echo.0.lock().unwrap(), ["relay stream stream-1"]);
+    let peer = PeerLabel::Relay {
+        stream: StreamId::new("stream-1").unwrap(),
+        key: rig.key.clone(),
+    };
+    assert_eq!(*rig.echo.0.lock().unwrap(), [peer]);
 
     rig.cancel.cancel();
     let reason = timeout(DEADLINE, &mut rig.executor).await.unwrap().unwrap();

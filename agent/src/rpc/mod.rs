@@ -11,6 +11,8 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use relay_proto::ids::StreamId;
+use relay_proto::keys::PublicKey;
 use tokio::sync::mpsc;
 
 pub(crate) use outbox::Lane;
@@ -30,7 +32,7 @@ pub struct Transport {
     pub peer: PeerLabel,
 }
 
-/// Who is at the other end, for the answer to messages that do not parse.
+/// Who is at the other end, as far as the transport knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PeerLabel {
@@ -38,11 +40,25 @@ pub enum PeerLabel {
     WebSocket(SocketAddr),
     /// Standard input and output.
     Stdio,
-    /// A stream of the relay, by its id.
-    Relay(String),
+    /// A stream of the relay.
+    Relay {
+        /// The stream's id.
+        stream: StreamId,
+        /// The static key that the harness proved to have in the handshake.
+        key: PublicKey,
+    },
 }
 
 impl PeerLabel {
+    /// The key that the peer proved to have. Direct connections have none: whoever reaches them may
+    /// be anybody.
+    pub(crate) fn key(&self) -> Option<&PublicKey> {
+        match self {
+            Self::Relay { key, .. } => Some(key),
+            Self::WebSocket(_) | Self::Stdio => None,
+        }
+    }
+
     /// The text before the detail of a parse error.
     pub(crate) fn parse_error_prefix(&self) -> String {
         match self {
@@ -50,7 +66,7 @@ impl PeerLabel {
                 "failed to parse websocket JSON-RPC message from exec-server websocket {peer}"
             ),
             Self::Stdio => "failed to parse JSON-RPC message from exec-server stdio".to_owned(),
-            Self::Relay(stream) => {
+            Self::Relay { stream, .. } => {
                 format!("failed to parse JSON-RPC message from exec-server relay stream {stream}")
             }
         }
@@ -62,7 +78,7 @@ impl fmt::Display for PeerLabel {
         match self {
             Self::WebSocket(peer) => write!(f, "websocket {peer}"),
             Self::Stdio => f.write_str("stdio"),
-            Self::Relay(stream) => write!(f, "relay stream {stream}"),
+            Self::Relay { stream, .. } => write!(f, "relay stream {stream}"),
         }
     }
 }

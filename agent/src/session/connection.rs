@@ -23,6 +23,7 @@ use tracing::Instrument as _;
 use super::call::{Call, Weight};
 use super::dispatch::{self, Context};
 use super::lanes::Lanes;
+use super::place::Holder;
 use super::registry::{AttachedSession, Sessions};
 use crate::process::Reservation;
 use crate::rpc::{Disconnected, Lane, Outbox, PeerLabel, Transport};
@@ -45,6 +46,10 @@ enum End {
     Gone,
     /// The executor ends it.
     Cancelled,
+    /// Its harness has resumed the session on another connection.
+    Superseded,
+    /// A relay stream on which nothing has come for too long.
+    Silent,
     /// The peer broke the protocol.
     Violation(&'static str),
 }
@@ -66,6 +71,10 @@ enum State {
 struct Connection {
     sessions: Arc<Sessions>,
     peer: PeerLabel,
+    /// How this connection holds its session.
+    holder: Holder,
+    /// Silence after which the peer is given up.
+    silence: Option<Duration>,
     outbox: Outbox,
     state: State,
     lanes: Lanes,
@@ -99,8 +108,12 @@ pub(super) async fn serve(
     let writing = writer.run(finish.clone());
     tokio::pin!(writing);
 
+    let let_go = CancellationToken::new();
     let mut connection = Connection {
         context: Arc::new(Context::new(&sessions, outbox.clone())),
+        holder: Holder::new(peer.key().cloned(), let_go.clone()),
+        // A direct connection is kept alive, or ended, by its own transport.
+        silence: matches!(peer, PeerLabel::Relay { .. }).then_some(sessions.config.stream_idle),
         sessions,
         peer,
         outbox,
@@ -115,6 +128,7 @@ pub(super) async fn serve(
         end = connection.read(&mut incoming) => end,
         () = &mut writing => End::Gone,
         () = cancel.cancelled() => End::Cancelled,
+        () = let_go.cancelled() => End::Superseded,
     };
     if end == End::Disconnected {
         // The peer may have closed only its own direction, as a pipe does: what it asked before is
@@ -123,6 +137,7 @@ pub(super) async fn serve(
             biased;
             () = &mut writing => end = End::Gone,
             () = cancel.cancelled() => end = End::Cancelled,
+            () = let_go.cancelled() => end = End::Superseded,
             _ = tokio::time::timeout(FINISH, connection.answered()) => {}
         }
     }
@@ -134,6 +149,14 @@ pub(super) async fn serve(
             tracing::warn!(peer = %connection.peer, rule, "closing a connection that broke the protocol");
         }
         End::Disconnected => {}
+        End::Superseded => {
+            tracing::info!(peer = %connection.peer, "session taken over by a newer connection");
+            return;
+        }
+        End::Silent => {
+            tracing::info!(peer = %connection.peer, "ending a silent stream");
+            return;
+        }
         End::Gone | End::Cancelled => return,
     }
     finish.cancel();
@@ -142,13 +165,28 @@ pub(super) async fn serve(
 
 impl Connection {
     async fn read(&mut self, incoming: &mut mpsc::Receiver<Bytes>) -> End {
-        while let Some(message) = incoming.recv().await {
+        loop {
+            let message = match self.silence {
+                None => incoming.recv().await,
+                Some(limit) => match tokio::time::timeout(limit, incoming.recv()).await {
+                    Ok(message) => message,
+                    Err(_) => {
+                        while self.requests.try_join_next().is_some() {}
+                        if self.requests.is_empty() {
+                            return End::Silent;
+                        }
+                        continue;
+                    }
+                },
+            };
+            let Some(message) = message else {
+                return End::Disconnected;
+            };
             while self.requests.try_join_next().is_some() {}
             if let Err(end) = self.handle(message).await {
                 return end;
             }
         }
-        End::Disconnected
     }
 
     /// Waits until every request that was read has been answered.
@@ -206,7 +244,7 @@ impl Connection {
     ) -> Result<(), Disconnected> {
         let session = match (&self.state, call) {
             (_, Call::Initialize(params)) => {
-                let result = self.initialize(&params);
+                let result = self.initialize(&params).await;
                 return self
                     .outbox
                     .send(Lane::Control, dispatch::answer(&id, result))
@@ -262,14 +300,20 @@ impl Connection {
         Ok(())
     }
 
-    fn initialize(&mut self, params: &InitializeParams) -> Result<InitializeResult, RpcError> {
+    async fn initialize(
+        &mut self,
+        params: &InitializeParams,
+    ) -> Result<InitializeResult, RpcError> {
         if !matches!(self.state, State::New) {
             return Err(RpcError::invalid_request(
                 "initialize may only be sent once per connection",
             ));
         }
         let resume = params.resume_session_id.as_deref();
-        let attached = self.sessions.open(resume, self.outbox.clone())?;
+        let attached = self
+            .sessions
+            .open(resume, &self.outbox, &self.holder)
+            .await?;
         let session_id = attached.session.id.clone();
         self.state = State::Opened(attached);
         let environment_info = Some(self.sessions.environment().info().clone());

@@ -16,6 +16,7 @@ mod call;
 mod connection;
 mod dispatch;
 mod lanes;
+mod place;
 mod registry;
 
 pub(crate) use attachment::Attachment;

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use exec_proto::RpcError;
 use tokio::runtime::Handle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::attachment::Attachment;
 use super::connection;
+use super::place::{Holder, Place};
 use crate::environment::ExecutorEnvironment;
 use crate::http::HttpClient;
 use crate::process::{ProcessTable, Spawner, TableConfig};
@@ -41,10 +42,16 @@ pub struct SessionsConfig {
     /// Those that mostly wait (starts, long polls, writes to a program that does not read) and
     /// control methods do not count.
     pub concurrent_requests: usize,
+    /// Silence of the peer after which a stream of the relay is ended, unless a request is being
+    /// worked on. Its harness, if it lives, comes back at once; if it does not, its session
+    /// expires like any other that is detached.
+    pub stream_idle: Duration,
 }
 
 impl SessionsConfig {
-    /// The defaults: 80 s for both times, as in Codex 0.169, and 64 requests.
+    /// The defaults: 80 s for both times, as in Codex 0.169, 64 requests, and 30 minutes for a
+    /// stream. The rendezvous resets the streams of a harness whose socket ends, so silence is only
+    /// what is left when that reset was lost; a harness that merely waits pays with one reconnect.
     pub fn new(environment: Arc<ExecutorEnvironment>, http: Arc<HttpClient>) -> Self {
         Self {
             environment,
@@ -53,6 +60,7 @@ impl SessionsConfig {
             closed_retention: Duration::from_secs(80),
             closed_output_bytes: 64 << 20,
             concurrent_requests: 64,
+            stream_idle: Duration::from_secs(30 * 60),
         }
     }
 }
@@ -75,8 +83,7 @@ pub(super) struct Session {
     pub(super) id: String,
     pub(super) processes: Arc<ProcessTable>,
     attachment: Arc<Attachment>,
-    /// `Some` while detached; cancelled by a resume, which stops the expiry.
-    detached: Mutex<Option<CancellationToken>>,
+    place: Mutex<Place>,
 }
 
 /// A session held by a connection. Dropping it detaches the session.
@@ -84,6 +91,15 @@ pub(super) struct Session {
 pub(super) struct AttachedSession {
     sessions: Arc<Sessions>,
     pub(super) session: Arc<Session>,
+    /// Told after the session was let go of, so that whoever waits for it finds it so.
+    _released: DropGuard,
+}
+
+/// What an attempt to open a session comes to.
+enum Attempt {
+    Attached(AttachedSession),
+    /// The harness's own old connection has it, and has been told to end.
+    HeldUntil(CancellationToken),
 }
 
 impl Sessions {
@@ -149,22 +165,50 @@ impl Sessions {
         &self.config.environment
     }
 
-    /// Opens a session, or attaches to a detached one; events go to `outbox` from now on.
-    pub(super) fn open(
+    /// Opens a session, or attaches to one that is detached or held by an older connection of the
+    /// same harness, which is ended. Events go to `outbox` from then on.
+    ///
+    /// # Cancel safety
+    ///
+    /// A cancelled call has attached nothing.
+    pub(super) async fn open(
         self: &Arc<Self>,
         resume: Option<&str>,
-        outbox: Outbox,
+        outbox: &Outbox,
+        holder: &Holder,
     ) -> Result<AttachedSession, RpcError> {
+        loop {
+            match self.try_open(resume, outbox, holder)? {
+                Attempt::Attached(attached) => return Ok(attached),
+                Attempt::HeldUntil(released) => released.cancelled().await,
+            }
+        }
+    }
+
+    fn try_open(
+        self: &Arc<Self>,
+        resume: Option<&str>,
+        outbox: &Outbox,
+        holder: &Holder,
+    ) -> Result<Attempt, RpcError> {
         let mut sessions = self.map();
         let session = match resume {
             Some(id) => {
                 let session = sessions
                     .get(id)
                     .ok_or_else(|| RpcError::invalid_request(format!("unknown session id {id}")))?;
-                let expiry = session.detached().take();
-                expiry
-                    .ok_or_else(|| RpcError::session_attached(id))?
-                    .cancel();
+                let mut place = session.place();
+                match &*place {
+                    Place::Held(held) => {
+                        return held
+                            .yield_to(holder)
+                            .map(Attempt::HeldUntil)
+                            .ok_or_else(|| RpcError::session_attached(id));
+                    }
+                    Place::Detached(expiry) => expiry.cancel(),
+                }
+                *place = Place::Held(holder.clone());
+                drop(place);
                 Arc::clone(session)
             }
             None => {
@@ -173,19 +217,20 @@ impl Sessions {
                         "at most {MAX_SESSIONS} sessions may exist"
                     )));
                 }
-                let session = Arc::new(Session::new(&self.table_config));
+                let session = Arc::new(Session::new(&self.table_config, holder.clone()));
                 sessions.insert(session.id.clone(), Arc::clone(&session));
                 session
             }
         };
-        session.attachment.attach(outbox);
+        session.attachment.attach(outbox.clone());
         if self.shutdown.is_cancelled() {
             session.processes.end();
         }
-        Ok(AttachedSession {
+        Ok(Attempt::Attached(AttachedSession {
             sessions: Arc::clone(self),
             session,
-        })
+            _released: holder.released().clone().drop_guard(),
+        }))
     }
 
     /// Ends a session that was not resumed in time.
@@ -218,18 +263,18 @@ impl Serve for Sessions {
 }
 
 impl Session {
-    fn new(config: &TableConfig) -> Self {
+    fn new(config: &TableConfig, holder: Holder) -> Self {
         let attachment = Arc::new(Attachment::default());
         Self {
             id: Uuid::new_v4().hyphenated().to_string(),
             processes: Arc::new(ProcessTable::new(config.clone(), Arc::clone(&attachment))),
             attachment,
-            detached: Mutex::new(None),
+            place: Mutex::new(Place::Held(holder)),
         }
     }
 
-    fn detached(&self) -> std::sync::MutexGuard<'_, Option<CancellationToken>> {
-        self.detached.lock().unwrap_or_else(PoisonError::into_inner)
+    fn place(&self) -> std::sync::MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -237,7 +282,7 @@ impl Drop for AttachedSession {
     fn drop(&mut self) {
         let expiry = CancellationToken::new();
         self.session.attachment.detach();
-        *self.session.detached() = Some(expiry.clone());
+        *self.session.place() = Place::Detached(expiry.clone());
         let sessions = Arc::clone(&self.sessions);
         let session = Arc::clone(&self.session);
         let expire = async move {

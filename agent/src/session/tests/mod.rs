@@ -5,6 +5,7 @@ mod lifetime;
 mod model;
 mod processes;
 mod snapshots;
+mod takeover;
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -71,12 +72,17 @@ struct Collected {
 impl Client {
     /// Connects without a handshake.
     fn connect(sessions: &Arc<Sessions>) -> Self {
+        Self::connect_as(sessions, PeerLabel::Stdio)
+    }
+
+    /// Connects as a certain peer, without a handshake.
+    fn connect_as(sessions: &Arc<Sessions>, peer: PeerLabel) -> Self {
         let (to_server, incoming) = mpsc::channel(8);
         let (outgoing, from_server) = mpsc::channel(8);
         let transport = Transport {
             incoming,
             outgoing,
-            peer: PeerLabel::Stdio,
+            peer,
         };
         let cancel = CancellationToken::new();
         let served = tokio::spawn(Arc::clone(sessions).serve(transport, cancel.clone()));
