@@ -54,6 +54,15 @@ pub(super) struct Pump {
     last_event: Option<Instant>,
 }
 
+/// Whether reading relies on what the runtime knows of the descriptor.
+#[derive(Debug, Clone, Copy)]
+enum Trust {
+    /// Read only when it is said to be readable.
+    Readiness,
+    /// Ask the kernel.
+    Nothing,
+}
+
 /// One stream of output, and what was read from it but not sent yet.
 #[derive(Debug)]
 struct Source {
@@ -175,13 +184,14 @@ impl Pump {
             .any(|source| source.pending.len() >= MAX_CHUNK_BYTES)
     }
 
-    /// Reads what the program left in the pipes, without waiting.
+    /// Reads what the program left in the pipes, without waiting. The runtime may have heard of the
+    /// exit and not yet of the output before it, so its idea of what is readable does not count.
     fn drain(&mut self) {
         for source in &mut self.sources {
             let mut left = MAX_BYTES_BEFORE_EXITED;
             while left > 0 && source.fd.is_some() {
                 let before = source.pending.len();
-                source.read_available(before + MAX_CHUNK_BYTES.min(left));
+                source.read_available(before + MAX_CHUNK_BYTES.min(left), Trust::Nothing);
                 let read = source.pending.len() - before;
                 if read == 0 {
                     break;
@@ -256,11 +266,11 @@ impl Source {
             Ok(ready) => drop(ready),
             Err(_) => self.fd = None,
         }
-        self.read_available(MAX_CHUNK_BYTES);
+        self.read_available(MAX_CHUNK_BYTES, Trust::Readiness);
     }
 
     /// Reads until there is nothing more, the end, or at least `limit` pending bytes.
-    fn read_available(&mut self, limit: usize) {
+    fn read_available(&mut self, limit: usize, trust: Trust) {
         while let Some(fd) = &self.fd
             && self.pending.len() < limit
         {
@@ -268,9 +278,11 @@ impl Source {
             let read = SCRATCH.with_borrow_mut(|scratch| {
                 let room = scratch.len().min(limit - pending.len());
                 let room = scratch.get_mut(..room).unwrap_or_default();
-                let read = fd.try_io(Interest::READABLE, |fd| {
-                    Ok(rustix::io::read(fd, &mut *room)?)
-                })?;
+                let mut read = |fd: &OwnedFd| Ok(rustix::io::read(fd, &mut *room)?);
+                let read = match trust {
+                    Trust::Readiness => fd.try_io(Interest::READABLE, read),
+                    Trust::Nothing => read(fd.get_ref()),
+                }?;
                 pending.extend_from_slice(room.get(..read).unwrap_or_default());
                 Ok::<usize, io::Error>(read)
             });

@@ -24,6 +24,20 @@ async fn output_exit_and_close_of_a_short_program() {
 }
 
 #[tokio::test]
+async fn what_a_program_wrote_comes_before_its_exit() {
+    let sessions = sessions();
+    let (mut client, _) = Client::open(&sessions).await;
+    for i in 0..100 {
+        let id = i.to_string();
+        let params = with(start(&id, &["echo", "out"]), "tty", i % 2 == 0);
+        client.ok("process/start", params).await;
+        let first = client.next_notification().await;
+        assert_eq!(first["method"], "process/output", "run {i}");
+        client.collect(&id).await;
+    }
+}
+
+#[tokio::test]
 async fn start_is_answered_before_its_first_event() {
     let sessions = sessions();
     let (mut client, _) = Client::open(&sessions).await;
