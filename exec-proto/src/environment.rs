@@ -87,8 +87,30 @@ pub struct Capabilities {
     pub linux_root_write_preserves_devices: bool,
     /// Approved root-writable profiles keep their other restrictions.
     pub linux_approved_root_write_preserves_restrictions: bool,
-    /// `process/closeStdin` exists. An extension of this project.
+    /// `process/closeStdin` exists. This and what follows are extensions of this project.
     pub process_stdin_close: bool,
+    /// `process/resize` exists and `process/start` honours `terminal`.
+    pub process_resize: bool,
+    /// `process/signalGroup` exists.
+    pub process_signal_group: bool,
+    /// `process/terminate` honours `graceMs`.
+    pub process_terminate_grace: bool,
+    /// `process/list` exists.
+    pub process_list: bool,
+    /// `process/read` tells what was evicted.
+    pub process_read_evicted: bool,
+    /// `rpc/cancel` exists.
+    pub request_cancel: bool,
+    /// `session/close` exists.
+    pub session_close: bool,
+    /// `fs/batch` exists.
+    pub fs_batch: bool,
+    /// `fs/append` exists.
+    pub fs_append: bool,
+    /// `fs/rename` exists.
+    pub fs_rename: bool,
+    /// `fs/sync` exists.
+    pub fs_sync: bool,
 }
 
 /// Liveness.

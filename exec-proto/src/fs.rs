@@ -1,12 +1,20 @@
 //! `fs/*`: whole files, directories, block handles, and a watch on absent paths.
 //!
-//! Every method that takes a path also takes `sandbox`, object or null.
+//! Every method that takes a path also takes `sandbox`, object or null. What this
+//! project adds to the reference is in `changes`.
+
+mod changes;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::PathUri;
 use crate::sandbox::SandboxContext;
+
+pub use changes::{
+    APPEND, AppendParams, AppendResult, BATCH, BatchCall, BatchOutcome, BatchParams, BatchResult,
+    MAX_BATCH_CALLS, MAX_BATCH_RESULT_BYTES, RENAME, RenameParams, SYNC, SyncParams,
+};
 
 /// Request: a file's contents.
 pub const READ_FILE: &str = "fs/readFile";

@@ -44,6 +44,7 @@ pub mod path_uri;
 pub mod process;
 pub mod rpc;
 pub mod sandbox;
+pub mod session;
 
 pub use path_uri::PathUri;
 pub use rpc::RpcError;

@@ -1,7 +1,9 @@
 //! `process/*`: start programs, follow their output, write to them, end them.
 //!
 //! Each process has one counter, from 1, shared by its `output`, `exited` and `closed` events.
-//! `closed` is the last one.
+//! `closed` is the last one. What this project adds to the reference is in `control`.
+
+mod control;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +15,12 @@ use crate::PathUri;
 use crate::environment::Shell;
 use crate::network::{ManagedNetwork, NetworkProxy};
 use crate::sandbox::{SandboxContext, SandboxType};
+
+pub use control::{
+    Evicted, GroupSignal, LIST, ListParams, ListResult, ListedProcess, MAX_GRACE_MS, MAX_LISTED,
+    MAX_PROGRAM_BYTES, MAX_TERM_BYTES, ProcessState, RESIZE, ResizeParams, SIGNAL_GROUP,
+    SignalGroupParams, SignalGroupResult, TerminalOptions,
+};
 
 /// Request: spawn.
 pub const START: &str = "process/start";
@@ -78,6 +86,10 @@ pub struct StartParams {
     /// A proxy that the executor shall run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_proxy: Option<NetworkProxy>,
+    /// What the terminal is like, with `tty` only. An extension of this project, announced by the
+    /// capability [`process_resize`](crate::environment::Capabilities::process_resize).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal: Option<TerminalOptions>,
 }
 redacted_debug!(StartParams {
     process_id,
@@ -193,6 +205,11 @@ pub struct ReadResult {
     /// Whether a sandbox seems to have stopped the process.
     #[serde(default)]
     pub sandbox_denied: bool,
+    /// Output after `afterSeq` that is gone. An extension of this project: with the capability
+    /// [`process_read_evicted`](crate::environment::Capabilities::process_read_evicted), `None`
+    /// means that nothing is missing; without it, nothing is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evicted: Option<Evicted>,
 }
 
 /// A piece of retained output.
@@ -294,6 +311,12 @@ pub enum Signal {
 pub struct TerminateParams {
     /// The process.
     pub process_id: String,
+    /// First ask with SIGTERM, and kill after this time, at most [`MAX_GRACE_MS`]; `None` and 0
+    /// kill at once. An extension of this project, announced by the capability
+    /// [`process_terminate_grace`](crate::environment::Capabilities::process_terminate_grace);
+    /// executors without it kill at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grace_ms: Option<u64>,
 }
 
 /// Result of `process/terminate`.

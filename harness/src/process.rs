@@ -276,6 +276,7 @@ impl Client {
             enforce_managed_network: false,
             managed_network: None,
             network_proxy: None,
+            terminal: None,
         };
         let room = match command.overflow {
             Overflow::ReadBack => limits::EVENT_QUEUE_BYTES,
@@ -430,6 +431,7 @@ pub(crate) async fn signal(client: &Client, process: &str) -> Result<(), Error> 
 pub(crate) async fn terminate(client: &Client, process: &str) -> Result<bool, Error> {
     let params = TerminateParams {
         process_id: process.to_owned(),
+        grace_ms: None,
     };
     let result: TerminateResult = client.call(wire::TERMINATE, &params, Retry::Repeat).await?;
     Ok(result.running)

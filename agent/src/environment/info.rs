@@ -27,6 +27,17 @@ const CAPABILITIES: Capabilities = Capabilities {
     linux_root_write_preserves_devices: false,
     linux_approved_root_write_preserves_restrictions: false,
     process_stdin_close: true,
+    process_resize: true,
+    process_signal_group: true,
+    process_terminate_grace: true,
+    process_list: true,
+    process_read_evicted: true,
+    request_cancel: true,
+    session_close: true,
+    fs_batch: true,
+    fs_append: true,
+    fs_rename: true,
+    fs_sync: true,
 };
 
 /// Names the program towards clients that keep settings by provider: a constant of the program,

@@ -91,6 +91,9 @@ pub(crate) enum FsError {
     /// A block that ends beyond what a file can hold.
     #[error("file write range exceeds the signed 64-bit file offset limit")]
     WriteRange,
+    /// A rename that may not replace, on a filesystem that cannot do that in one step.
+    #[error("fs/rename with replace: false is not supported by this filesystem")]
+    KeepUnsupported,
     /// A `sandbox` that this executor cannot enforce.
     #[error("filesystem sandbox cannot be enforced on this executor")]
     Sandbox,
@@ -141,6 +144,7 @@ impl From<FsError> for RpcError {
             FsError::TooManyEntries { .. }
             | FsError::RootExists
             | FsError::RecursiveNoFollow
+            | FsError::KeepUnsupported
             | FsError::Cancelled
             | FsError::Panicked => Self::internal(err.to_string()),
             FsError::NotAFile(_)

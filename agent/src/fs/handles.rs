@@ -1,4 +1,4 @@
-//! The file handles of one connection: `fs/open`, `fs/readBlock`, `fs/writeBlock`, `fs/close`.
+//! The file handles of one connection: `fs/open`, `fs/readBlock`, `fs/writeBlock`, `fs/sync`, `fs/close`.
 //!
 //! A handle keeps the file it opened, whatever becomes of its path. Calls on one handle may come in any
 //! order and at the same time; the dispatcher keeps those of one peer in order.
@@ -65,6 +65,14 @@ impl Handle {
         match self {
             Self::Read(file) => Ok(file.write_all_at(block, offset)?),
             Self::Replace(replacement) => replacement.write(block, offset),
+        }
+    }
+
+    /// Brings what was written to the disk.
+    pub(crate) fn sync(&self) -> Result<(), FsError> {
+        match self {
+            Self::Read(file) => Ok(file.sync_all()?),
+            Self::Replace(replacement) => replacement.sync(),
         }
     }
 

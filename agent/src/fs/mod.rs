@@ -7,6 +7,7 @@
 //! - [`open`] and [`target`]: from paths to descriptors, with and without following links.
 //! - [`stage`], [`write`](mod@write), [`copy`], [`replacement`]: new content in the place of old, atomically where
 //!   the file allows it.
+//! - [`changes`]: appending, renaming, syncing. [`batch`]: several calls in one request.
 //! - [`metadata`], [`directory`], [`walk`](mod@walk): looking and listing, making and removing.
 //! - [`handles`]: block reads and writes. [`watch`]: the watch on absent paths.
 //!
@@ -14,6 +15,8 @@
 //! FIFO or a device, every result has a bounded size, and a peer that vanishes leaves no half-written
 //! file.
 
+mod batch;
+mod changes;
 mod copy;
 mod directory;
 mod error;
@@ -90,11 +93,20 @@ impl FsConnection {
         &self,
         params: wire::ReadFileParams,
     ) -> Result<wire::ReadFileResult, RpcError> {
+        Ok(self.read_file_up_to(params, READ_FILE_BYTES).await?)
+    }
+
+    /// Fails with [`FsError::TooLarge`] beyond `limit` bytes.
+    async fn read_file_up_to(
+        &self,
+        params: wire::ReadFileParams,
+        limit: u64,
+    ) -> Result<wire::ReadFileResult, FsError> {
         let path = admit(&params.path, params.sandbox.as_ref())?;
         let links = Links::from_param(params.follow_symlinks);
         let read = self.pool.run(move |_| {
             let (file, stat) = open_to_read(&path, links)?;
-            read_to_end(&file, &stat, READ_FILE_BYTES)
+            read_to_end(&file, &stat, limit)
         });
         Ok(wire::ReadFileResult {
             data_base64: read.await?,
@@ -244,6 +256,55 @@ impl FsConnection {
             .pool
             .run(move |cancelled| copy::copy(&source, &destination, recursive, cancelled));
         Ok(copy.await?)
+    }
+
+    /// `fs/append`
+    pub(crate) async fn append(
+        &self,
+        params: wire::AppendParams,
+    ) -> Result<wire::AppendResult, RpcError> {
+        let path = admit(&params.path, params.sandbox.as_ref())?;
+        let links = Links::from_param(params.follow_symlinks);
+        let append = self
+            .pool
+            .run(move |_| changes::append(&path, links, &params.data_base64));
+        Ok(wire::AppendResult {
+            offset: append.await?,
+        })
+    }
+
+    /// `fs/rename`
+    pub(crate) async fn rename(&self, params: wire::RenameParams) -> Result<(), RpcError> {
+        let source = admit(&params.source_path, params.sandbox.as_ref())?;
+        let destination = admit(&params.destination_path, params.sandbox.as_ref())?;
+        let existing = match params.replace.unwrap_or(true) {
+            true => changes::Existing::Replace,
+            false => changes::Existing::Keep,
+        };
+        let rename = self
+            .pool
+            .run(move |_| changes::rename(&source, &destination, existing));
+        Ok(rename.await?)
+    }
+
+    /// `fs/sync`
+    pub(crate) async fn sync(&self, params: wire::SyncParams) -> Result<(), RpcError> {
+        let sync = match (params.handle_id, params.path) {
+            (Some(id), None) => {
+                let handle = self.handles.find(&id)?;
+                self.pool.run(move |_| handle.sync()).await
+            }
+            (None, Some(path)) => {
+                let path = admit(&path, params.sandbox.as_ref())?;
+                self.pool.run(move |_| changes::sync(&path)).await
+            }
+            _ => {
+                return Err(RpcError::invalid_params(
+                    "fs/sync requires exactly one of handleId and path",
+                ));
+            }
+        };
+        Ok(sync?)
     }
 
     /// `fs/open`

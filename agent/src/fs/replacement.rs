@@ -72,6 +72,11 @@ impl Replacement {
         Ok(self.file.read_at(block, offset)?)
     }
 
+    /// Brings what was written to the disk.
+    pub(crate) fn sync(&self) -> Result<(), FsError> {
+        Ok(self.file.sync_all()?)
+    }
+
     /// Gives up the way back: what was written stays.
     pub(crate) fn commit(&self) {
         if let Some(undo) = self.take_undo()

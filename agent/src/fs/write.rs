@@ -2,7 +2,8 @@
 //!
 //! Links are written through and stay what they are. Content is replaced atomically wherever the file
 //! and its directory allow it, see [`super::stage`]; elsewhere the file is truncated and written in
-//! place. Nothing is synced to the disk: the promise covers the death of this process, not of the host.
+//! place. Nothing is synced to the disk: the promise covers the death of this process, not of the host;
+//! `fs/sync` is for the rest.
 
 use std::fs::File;
 use std::io;

@@ -29,12 +29,17 @@ mod stdin;
 mod table;
 mod watched;
 
+use std::convert::Infallible;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use exec_proto::RpcError;
-use exec_proto::process::{ReadParams, ReadResult, WriteParams, WriteStatus};
+use exec_proto::process::{ReadParams, ReadResult, StartParams, WriteParams, WriteStatus};
+use rustix::process::Signal;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use group::ProcessGroup;
@@ -52,23 +57,60 @@ pub(crate) const MAX_PROCESS_ID_BYTES: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct Process {
     id: String,
+    facts: Facts,
     log: Mutex<OutputLog>,
     /// Told after every change of the log.
     changed: watch::Sender<()>,
     group: ProcessGroup,
     stdin: Stdin,
+    /// The executor's end of the terminal, to change its size. `None` without one, and after the
+    /// close, because a terminal hangs up when its last descriptor is closed.
+    terminal: Mutex<Option<OwnedFd>>,
+    /// When a process that was asked to end is killed.
+    kill_at: watch::Sender<Option<Instant>>,
     /// Cancelled by terminate: output is not read any further.
     stop: CancellationToken,
 }
 
+/// What does not change about a process.
+#[derive(Debug, Clone, Default)]
+struct Facts {
+    /// The beginning of `argv[0]`.
+    program: String,
+    tty: bool,
+    /// Milliseconds since 1970 by the host's clock.
+    started_at_ms: i64,
+}
+
+impl Facts {
+    fn of(params: &StartParams) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            program: table::program(&params.argv),
+            tty: params.tty,
+            // A clock before 1970 or after the end of time is as good as none.
+            started_at_ms: now.map_or(0, |now| i64::try_from(now.as_millis()).unwrap_or(0)),
+        }
+    }
+}
+
 impl Process {
-    fn new(id: String, group: ProcessGroup, stdin: Stdin) -> Self {
+    fn new(
+        id: String,
+        facts: Facts,
+        group: ProcessGroup,
+        stdin: Stdin,
+        terminal: Option<OwnedFd>,
+    ) -> Self {
         Self {
             id,
+            facts,
             log: Mutex::default(),
             changed: watch::Sender::new(()),
             group,
             stdin,
+            terminal: Mutex::new(terminal),
+            kill_at: watch::Sender::new(None),
             stop: CancellationToken::new(),
         }
     }
@@ -110,8 +152,70 @@ impl Process {
     /// Sends SIGINT to the group; does nothing after the exit.
     pub(crate) fn interrupt(&self) {
         if !self.has_exited() {
-            self.group.signal(rustix::process::Signal::INT);
+            self.group.signal(Signal::INT);
         }
+    }
+
+    /// Sends a signal to the group, also to what is left of it after the exit of the main process.
+    /// Returns whether the main process was still running.
+    pub(crate) fn signal(&self, signal: Signal) -> bool {
+        let was_running = !self.has_exited();
+        self.group.signal(signal);
+        was_running
+    }
+
+    /// Changes the size of the terminal; does nothing when it is gone.
+    fn resize(&self, size: pty::Size) -> io::Result<()> {
+        let terminal = self.terminal.lock().unwrap_or_else(PoisonError::into_inner);
+        terminal
+            .as_ref()
+            .map_or(Ok(()), |terminal| pty::resize(terminal, size))
+    }
+
+    /// Gives up the terminal, so that it hangs up when the pump has closed its own descriptors.
+    fn release_terminal(&self) {
+        drop(
+            self.terminal
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+    }
+
+    /// Asks the group to end, and kills it after `grace`. Zero kills at once; the earliest of
+    /// several deadlines counts. Returns whether the main process was still running.
+    pub(crate) fn terminate_after(&self, grace: Duration) -> bool {
+        if grace.is_zero() {
+            return self.terminate();
+        }
+        let deadline = Instant::now() + grace;
+        self.kill_at.send_if_modified(|kill_at| {
+            let earlier = kill_at.is_none_or(|before| deadline < before);
+            if earlier {
+                *kill_at = Some(deadline);
+            }
+            earlier
+        });
+        let was_running = self.signal(Signal::TERM);
+        // A stopped program could not act upon it.
+        self.group.signal(Signal::CONT);
+        was_running
+    }
+
+    /// Kills the process when its grace period is over. To be run beside its pump.
+    async fn kill_in_time(&self) -> Infallible {
+        let mut kill_at = self.kill_at.subscribe();
+        loop {
+            let deadline = *kill_at.borrow_and_update();
+            tokio::select! {
+                () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)),
+                    if deadline.is_some() => break,
+                // The sender is in `self`.
+                _ = kill_at.changed() => {}
+            }
+        }
+        self.terminate();
+        std::future::pending().await
     }
 
     /// Kills the group and stops reading. Returns whether the main process was still running.
@@ -121,7 +225,7 @@ impl Process {
     pub(crate) fn terminate(&self) -> bool {
         let was_running = !self.has_exited();
         self.stdin.terminate();
-        self.group.signal(rustix::process::Signal::KILL);
+        self.group.signal(Signal::KILL);
         self.stop.cancel();
         was_running
     }

@@ -1,13 +1,12 @@
 //! What a process wrote, as far as it is retained, and the numbering of its events.
 //!
 //! One counter numbers output, exit and close. Only output is kept as chunks; the oldest go first,
-//! whole, when a limit is exceeded. There is no marker for evicted output on the wire: a reader
-//! sees a first number beyond `after + 1`.
+//! whole, when a limit is exceeded. A reader who asked for evicted output is told.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use exec_proto::process::{Chunk, ReadResult, Stream};
+use exec_proto::process::{Chunk, Evicted, ProcessState, ReadResult, Stream};
 
 /// Retained output of one process.
 pub(super) const MAX_BYTES: usize = 1 << 20;
@@ -20,6 +19,8 @@ pub(super) const MAX_CHUNKS: usize = 50_000;
 pub(super) struct OutputLog {
     chunks: VecDeque<Chunk>,
     bytes: usize,
+    /// The number of the last chunk that was evicted, and all bytes that were.
+    evicted: Option<(u64, u64)>,
     /// Events so far, which is the number of the last one.
     events: u64,
     exit_code: Option<i32>,
@@ -37,6 +38,8 @@ impl OutputLog {
                 break;
             };
             self.bytes -= oldest.chunk.len();
+            let before = self.evicted.map_or(0, |(_, bytes)| bytes);
+            self.evicted = Some((oldest.seq, before + oldest.chunk.len() as u64));
         }
         seq
     }
@@ -89,7 +92,28 @@ impl OutputLog {
             closed: self.closed,
             failure: None,
             sandbox_denied: false,
+            evicted: self.evicted_after(after),
         }
+    }
+
+    /// State, exit code and the number that the next event will get.
+    pub(super) fn progress(&self) -> (ProcessState, Option<i32>, u64) {
+        let state = match (self.closed, self.exit_code) {
+            (true, _) => ProcessState::Closed,
+            (false, Some(_)) => ProcessState::Exited,
+            (false, None) => ProcessState::Running,
+        };
+        (state, self.exit_code, self.events + 1)
+    }
+
+    /// What a reader of everything after a number has missed.
+    fn evicted_after(&self, after: u64) -> Option<Evicted> {
+        let (through_seq, total_bytes) = self.evicted?;
+        (after < through_seq).then(|| Evicted {
+            from_seq: after + 1,
+            through_seq,
+            total_bytes,
+        })
     }
 
     pub(super) fn retained_bytes(&self) -> usize {

@@ -155,6 +155,7 @@ impl Pump {
         for source in &mut self.sources {
             source.fd = None;
         }
+        process.release_terminal();
         if !exited {
             let code = exit.wait(&process.group).await;
             self.emit_exited(code).await;

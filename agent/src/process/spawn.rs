@@ -24,7 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::descriptors;
 use super::lookup;
-use super::pty::Terminal;
+use super::pty::{Size, Terminal};
 use crate::environment::Variables;
 
 /// Requests that wait for the spawning thread. A spawn takes about a millisecond.
@@ -48,8 +48,8 @@ pub(super) enum StdioKind {
     Output,
     /// Pipes for both.
     InputOutput,
-    /// A terminal.
-    Terminal,
+    /// A terminal of that size.
+    Terminal(Size),
     /// A pipe for standard output only; input and errors are the null device.
     Capture,
 }
@@ -63,6 +63,8 @@ pub(super) struct Spawned {
     pub(super) input: Option<OwnedFd>,
     /// The executor's ends of output; non-blocking.
     pub(super) outputs: Vec<(Stream, OwnedFd)>,
+    /// The executor's end of the terminal, if there is one, to change its size.
+    pub(super) terminal: Option<OwnedFd>,
 }
 
 /// Why a program was not started. The text goes to the client with code -32603.
@@ -136,7 +138,7 @@ impl Spawned {
 }
 
 fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
-    let terminal = request.stdio == StdioKind::Terminal;
+    let terminal = matches!(request.stdio, StdioKind::Terminal(_));
     let program = match request.argv.first() {
         Some(program) if !program.is_empty() => program,
         _ => return Err(SpawnError::NoProgram(if terminal { "PTY" } else { "pipe" })),
@@ -159,7 +161,11 @@ fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
         .current_dir(&request.cwd)
         .env_clear()
         .envs(&request.variables);
-    let (input, outputs) = connect(&mut command, request.stdio)?;
+    let Ends {
+        input,
+        outputs,
+        terminal: master,
+    } = connect(&mut command, request.stdio)?;
     lead_session(&mut command, terminal, request.extra.clone());
 
     let child = command.spawn()?;
@@ -170,6 +176,7 @@ fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
             pidfd,
             input,
             outputs,
+            terminal: master,
         }),
         Err(err) => {
             let mut child = child;
@@ -180,25 +187,38 @@ fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
     }
 }
 
-type Ends = (Option<OwnedFd>, Vec<(Stream, OwnedFd)>);
+/// The executor's ends of a child's standard descriptors.
+struct Ends {
+    input: Option<OwnedFd>,
+    outputs: Vec<(Stream, OwnedFd)>,
+    terminal: Option<OwnedFd>,
+}
 
 /// Gives the command its standard descriptors and returns the executor's ends.
 fn connect(command: &mut Command, kind: StdioKind) -> io::Result<Ends> {
-    if kind == StdioKind::Terminal {
-        let Terminal { master, slave } = Terminal::open()?;
+    if let StdioKind::Terminal(size) = kind {
+        let Terminal { master, slave } = Terminal::open(size)?;
         command
             .stdin(slave.try_clone()?)
             .stdout(slave.try_clone()?)
             .stderr(slave);
         set_nonblocking(&master)?;
-        return Ok((Some(master.try_clone()?), vec![(Stream::Pty, master)]));
+        return Ok(Ends {
+            input: Some(master.try_clone()?),
+            terminal: Some(master.try_clone()?),
+            outputs: vec![(Stream::Pty, master)],
+        });
     }
     let (stdout, child_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
     set_nonblocking(&stdout)?;
     command.stdout(child_stdout);
     if kind == StdioKind::Capture {
         command.stdin(Stdio::null()).stderr(Stdio::null());
-        return Ok((None, vec![(Stream::Stdout, stdout)]));
+        return Ok(Ends {
+            input: None,
+            outputs: vec![(Stream::Stdout, stdout)],
+            terminal: None,
+        });
     }
     let (stderr, child_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
     set_nonblocking(&stderr)?;
@@ -212,10 +232,11 @@ fn connect(command: &mut Command, kind: StdioKind) -> io::Result<Ends> {
         command.stdin(Stdio::null());
         None
     };
-    Ok((
+    Ok(Ends {
         input,
-        vec![(Stream::Stdout, stdout), (Stream::Stderr, stderr)],
-    ))
+        outputs: vec![(Stream::Stdout, stdout), (Stream::Stderr, stderr)],
+        terminal: None,
+    })
 }
 
 /// Only our end: the child's end is another open file description.

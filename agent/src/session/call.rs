@@ -6,7 +6,7 @@
 
 use exec_proto::RpcError;
 use exec_proto::rpc::Params;
-use exec_proto::{capabilities, config, environment, fs, http, initialize, process};
+use exec_proto::{capabilities, config, environment, fs, http, initialize, process, session};
 
 use super::lanes::LaneKey;
 
@@ -40,6 +40,16 @@ pub(super) enum Call {
     HttpRequest(http::RequestParams),
     DiscoverV1(capabilities::DiscoverV1Params),
     DiscoverV2(capabilities::DiscoverV2Params),
+    // Extensions.
+    ProcessResize(process::ResizeParams),
+    ProcessSignalGroup(process::SignalGroupParams),
+    ProcessList(process::ListParams),
+    Append(fs::AppendParams),
+    Rename(fs::RenameParams),
+    Sync(fs::SyncParams),
+    Batch(fs::BatchParams),
+    SessionClose,
+    Cancel(session::CancelParams),
 }
 
 /// How a call is scheduled.
@@ -84,6 +94,17 @@ impl Call {
             http::REQUEST => params.decode().map(Self::HttpRequest),
             capabilities::DISCOVER_V1 => params.decode().map(Self::DiscoverV1),
             capabilities::DISCOVER_V2 => params.decode().map(Self::DiscoverV2),
+            process::RESIZE => params.decode().map(Self::ProcessResize),
+            process::SIGNAL_GROUP => params.decode().map(Self::ProcessSignalGroup),
+            process::LIST => params
+                .decode()
+                .map(|params: Option<_>| Self::ProcessList(params.unwrap_or_default())),
+            fs::APPEND => params.decode().map(Self::Append),
+            fs::RENAME => params.decode().map(Self::Rename),
+            fs::SYNC => params.decode().map(Self::Sync),
+            fs::BATCH => params.decode().map(Self::Batch),
+            session::CLOSE => params.decode_none().map(|()| Self::SessionClose),
+            session::CANCEL => params.decode().map(Self::Cancel),
             _ => return None,
         })
     }
@@ -100,7 +121,10 @@ impl Call {
             | Self::ProcessWrite(_)
             | Self::ProcessCloseStdin(_)
             | Self::ProcessSignal(_)
-            | Self::ProcessTerminate(_) => "exec",
+            | Self::ProcessTerminate(_)
+            | Self::ProcessResize(_)
+            | Self::ProcessSignalGroup(_)
+            | Self::ProcessList(_) => "exec",
             Self::ReadFile(_)
             | Self::WriteFile(_)
             | Self::CreateDirectory(_)
@@ -114,9 +138,15 @@ impl Call {
             | Self::ReadBlock(_)
             | Self::WriteBlock(_)
             | Self::Close(_)
-            | Self::WatchMissing(_) => "filesystem",
+            | Self::WatchMissing(_)
+            | Self::Append(_)
+            | Self::Rename(_)
+            | Self::Sync(_)
+            | Self::Batch(_) => "filesystem",
             Self::HttpRequest(_) => "http",
             Self::DiscoverV1(_) | Self::DiscoverV2(_) => "capability discovery",
+            Self::SessionClose => "session",
+            Self::Cancel(_) => "rpc",
         }
     }
 
@@ -128,9 +158,27 @@ impl Call {
             | Self::ProcessRead(_)
             | Self::ProcessWrite(_)
             | Self::ProcessCloseStdin(_)
+            | Self::ProcessList(_)
             | Self::Close(_) => Weight::Wait,
             Self::HttpRequest(_) => Weight::Network,
             _ => Weight::Work,
+        }
+    }
+
+    /// Whether `rpc/cancel` can give the call up.
+    ///
+    /// A start is ended by `process/terminate`, which is never lost. Calls on a handle are short,
+    /// and one that is under way on another thread must not be overtaken by the next.
+    pub(super) fn is_cancellable(&self) -> bool {
+        match self {
+            Self::ProcessStart(_)
+            | Self::Open(_)
+            | Self::ReadBlock(_)
+            | Self::WriteBlock(_)
+            | Self::Close(_)
+            | Self::WatchMissing(_) => false,
+            Self::Sync(params) => params.handle_id.is_none(),
+            _ => true,
         }
     }
 
@@ -155,6 +203,10 @@ impl Call {
             Self::ReadBlock(params) => handle(&params.handle_id),
             Self::WriteBlock(params) => handle(&params.handle_id),
             Self::Close(params) => handle(&params.handle_id),
+            Self::Sync(params) => match &params.handle_id {
+                Some(id) => handle(id),
+                None => (None, Vec::new()),
+            },
             // Watch ids have to grow, so their order is what the client sent.
             Self::WatchMissing(_) => (Some(LaneKey::Watch), Vec::new()),
             _ => (None, Vec::new()),

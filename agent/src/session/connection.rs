@@ -1,7 +1,7 @@
 //! One connection: handshake, reading, scheduling, end.
 //!
 //! ```text
-//! New --initialize--> Opened --initialized--> Ready
+//! New --initialize--> Opened --initialized--> Ready --session/close--> Closed
 //! ```
 //!
 //! The reader never waits for the client to read. It answers control methods itself, through a lane
@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use exec_proto::RpcError;
 use exec_proto::initialize::{self, InitializeParams, InitializeResult};
 use exec_proto::rpc::{Message, RequestId, encode_error, encode_parse_error, parse};
+use exec_proto::{Empty, RpcError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -66,6 +66,8 @@ enum State {
     New,
     Opened(AttachedSession),
     Ready(AttachedSession),
+    /// The client has ended its session; nothing but the end of the connection can follow.
+    Closed,
 }
 
 struct Connection {
@@ -225,6 +227,10 @@ impl Connection {
                         self.state = State::Ready(session);
                         Ok(())
                     }
+                    State::Closed => {
+                        self.state = State::Closed;
+                        Ok(())
+                    }
                 }
             }
             Ok(Message::Notification { .. }) => Err(End::Violation("unknown notification")),
@@ -242,13 +248,23 @@ impl Connection {
         call: Call,
         size: usize,
     ) -> Result<(), Disconnected> {
-        let session = match (&self.state, call) {
+        let (session, call) = match (&self.state, call) {
+            (State::Closed, _) => {
+                let error =
+                    RpcError::invalid_request("the session of this connection has been closed");
+                return self.refuse(&id, &error).await;
+            }
             (_, Call::Initialize(params)) => {
                 let result = self.initialize(&params).await;
                 return self
                     .outbox
                     .send(Lane::Control, dispatch::answer(&id, result))
                     .await;
+            }
+            (State::Ready(_), Call::SessionClose) => {
+                self.close_session();
+                let answer = dispatch::answer(&id, Ok(Empty {}));
+                return self.outbox.send(Lane::Control, answer).await;
             }
             (State::Ready(attached), call) => (Arc::clone(&attached.session), call),
             (state, call) => {
@@ -263,7 +279,6 @@ impl Connection {
                 return self.refuse(&id, &error).await;
             }
         };
-        let (session, call) = session;
         let call = match dispatch::control(&self.context, &session, &id, call) {
             Ok(answer) => return self.outbox.send(Lane::Control, answer).await,
             Err(call) => *call,
@@ -271,6 +286,7 @@ impl Connection {
         let pending = self.pending(size).await?;
         let (enter, after) = call.lanes();
         let weight = call.weight();
+        let cancellable = call.is_cancellable();
         let job = match call {
             // The id is taken now, so that a terminate that follows finds it.
             Call::ProcessStart(params) => match session.processes.reserve(params) {
@@ -281,20 +297,42 @@ impl Connection {
         };
         let place = self.lanes.join(enter, &after);
         let context = Arc::clone(&self.context);
+        let id = Arc::new(id);
+        let entered = cancellable.then(|| context.in_flight.enter(&id));
         let span = tracing::debug_span!("request", method);
         let work = async move {
             let _pending = pending;
+            let work = async {
+                place.turn().await;
+                let _permit = match weight {
+                    Weight::Work => context.working.acquire().await.ok(),
+                    Weight::Network => context.requesting.acquire().await.ok(),
+                    Weight::Wait => None,
+                };
+                // When the connection is gone, nobody misses the answer.
+                let _ = match job {
+                    Job::Start(reservation) => dispatch::start(&context, &id, reservation).await,
+                    Job::Call(call) => dispatch::run(&context, &session, &id, *call).await,
+                };
+            };
+            let given_up = async {
+                match &entered {
+                    Some(entered) => entered.cancelled().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // Work that has sent its answer is finished in the same step, so that there is
+                // always exactly one answer.
+                biased;
+                () = given_up => {}
+                () = work => return,
+            }
+            let error = encode_error(&id, &RpcError::cancelled("the request was cancelled"));
+            let _ = context.outbox.send(Lane::Control, error).await;
+            drop(entered);
+            // Whoever waits behind this request must not overtake those before it.
             place.turn().await;
-            let _permit = match weight {
-                Weight::Work => context.working.acquire().await.ok(),
-                Weight::Network => context.requesting.acquire().await.ok(),
-                Weight::Wait => None,
-            };
-            // When the connection is gone, nobody misses the answer.
-            let _ = match job {
-                Job::Start(reservation) => dispatch::start(&context, &id, reservation).await,
-                Job::Call(call) => dispatch::run(&context, &session, &id, *call).await,
-            };
         };
         self.requests.spawn(work.instrument(span));
         Ok(())
@@ -321,6 +359,14 @@ impl Connection {
             session_id,
             environment_info,
         })
+    }
+
+    /// Ends the session for good. What is in flight is answered, with an error where possible.
+    fn close_session(&mut self) {
+        if let State::Ready(attached) = std::mem::replace(&mut self.state, State::Closed) {
+            attached.close();
+        }
+        self.context.in_flight.cancel_all();
     }
 
     async fn pending(&self, size: usize) -> Result<Pending, Disconnected> {

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use exec_proto::environment::Status;
-use exec_proto::process::{TerminateResult, WriteResult};
+use exec_proto::process::{SignalGroupResult, TerminateResult, WriteResult};
 use exec_proto::rpc::{RequestId, encode_error, encode_response};
+use exec_proto::session::CancelResult;
 use exec_proto::{Empty, RpcError};
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use super::call::Call;
+use super::in_flight::InFlight;
 use super::registry::{Session, Sessions};
 use crate::environment::ExecutorEnvironment;
 use crate::fs::FsConnection;
@@ -22,9 +24,11 @@ use crate::{capabilities, config_layers};
 /// What the requests of one connection share. Dropping it ends what belongs to the connection.
 pub(super) struct Context {
     environment: Arc<ExecutorEnvironment>,
-    outbox: Outbox,
+    pub(super) outbox: Outbox,
     fs: FsConnection,
     http: HttpConnection,
+    /// The requests that can be given up.
+    pub(super) in_flight: Arc<InFlight>,
     /// One permit for each request that works on files.
     pub(super) working: Semaphore,
     /// One permit for each HTTP request.
@@ -44,6 +48,7 @@ impl Context {
             fs: FsConnection::new(outbox.clone()),
             http: HttpConnection::new(Arc::clone(&sessions.config.http), outbox.clone()),
             outbox,
+            in_flight: Arc::default(),
             working: Semaphore::new(concurrent),
             requesting: Semaphore::new(concurrent),
             reading: Semaphore::new(MAX_READ_ANSWERS),
@@ -66,8 +71,17 @@ pub(super) fn control(
             answer(id, Ok(Empty {}))
         }
         Call::ProcessTerminate(params) => {
-            let running = session.processes.terminate(&params.process_id);
-            answer(id, Ok(TerminateResult { running }))
+            let running = session.processes.terminate(&params);
+            answer(id, running.map(|running| TerminateResult { running }))
+        }
+        Call::ProcessSignalGroup(params) => {
+            let running = session.processes.signal_group(&params);
+            answer(id, Ok(SignalGroupResult { running }))
+        }
+        Call::ProcessResize(params) => answer(id, session.processes.resize(&params).map(empty)),
+        Call::Cancel(params) => {
+            let cancelled = context.in_flight.cancel(&params.id);
+            answer(id, Ok(CancelResult { cancelled }))
         }
         call => return Err(Box::new(call)),
     })
@@ -115,6 +129,7 @@ pub(super) async fn run(
         Call::ProcessCloseStdin(params) => {
             answer(id, session.processes.close_stdin(&params).await.map(empty))
         }
+        Call::ProcessList(params) => answer(id, session.processes.list(&params)),
         Call::ReadFile(params) => answer(id, fs.read_file(params).await),
         Call::WriteFile(params) => answer(id, fs.write_file(params).await.map(empty)),
         Call::CreateDirectory(params) => answer(id, fs.create_directory(params).await.map(empty)),
@@ -129,6 +144,10 @@ pub(super) async fn run(
         Call::WriteBlock(params) => answer(id, fs.write_block(params).await.map(empty)),
         Call::Close(params) => answer(id, fs.close(params).await.map(empty)),
         Call::WatchMissing(params) => answer(id, fs.watch_missing(params).await),
+        Call::Append(params) => answer(id, fs.append(params).await),
+        Call::Rename(params) => answer(id, fs.rename(params).await.map(empty)),
+        Call::Sync(params) => answer(id, fs.sync(params).await.map(empty)),
+        Call::Batch(params) => answer(id, fs.batch(params).await),
         Call::ConfigRead(params) => answer(
             id,
             config_layers::read(fs.pool(), &context.environment, params).await,
@@ -153,7 +172,11 @@ pub(super) async fn run(
         | Call::EnvironmentStatus
         | Call::ProcessStart(_)
         | Call::ProcessSignal(_)
-        | Call::ProcessTerminate(_) => encode_error(
+        | Call::ProcessTerminate(_)
+        | Call::ProcessSignalGroup(_)
+        | Call::ProcessResize(_)
+        | Call::SessionClose
+        | Call::Cancel(_) => encode_error(
             id,
             &RpcError::internal("the request came to the wrong place"),
         ),

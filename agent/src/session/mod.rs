@@ -9,12 +9,13 @@
 //!
 //! A session owns processes. A connection owns what ends with it: file handles, streams, the watch
 //! and requests in flight. A session whose connection ended is kept for a while, then every process
-//! group in it is killed.
+//! group in it is killed; `session/close` does the same at once.
 
 mod attachment;
 mod call;
 mod connection;
 mod dispatch;
+mod in_flight;
 mod lanes;
 mod place;
 mod registry;

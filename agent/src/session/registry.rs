@@ -91,6 +91,8 @@ pub(super) struct Session {
 pub(super) struct AttachedSession {
     sessions: Arc<Sessions>,
     pub(super) session: Arc<Session>,
+    /// Set when the session is over, so that there is nothing to keep for a resume.
+    over: bool,
     /// Told after the session was let go of, so that whoever waits for it finds it so.
     _released: DropGuard,
 }
@@ -229,6 +231,7 @@ impl Sessions {
         Ok(Attempt::Attached(AttachedSession {
             sessions: Arc::clone(self),
             session,
+            over: false,
             _released: holder.released().clone().drop_guard(),
         }))
     }
@@ -278,10 +281,24 @@ impl Session {
     }
 }
 
+impl AttachedSession {
+    /// Ends the session: its processes are killed and its id is unknown from now on.
+    pub(super) fn close(mut self) {
+        self.over = true;
+        self.sessions.map().remove(&self.session.id);
+        tracing::info!("session closed");
+        self.session.attachment.detach();
+        self.session.processes.end();
+    }
+}
+
 impl Drop for AttachedSession {
     fn drop(&mut self) {
-        let expiry = CancellationToken::new();
         self.session.attachment.detach();
+        if self.over {
+            return;
+        }
+        let expiry = CancellationToken::new();
         *self.session.place() = Place::Detached(expiry.clone());
         let sessions = Arc::clone(&self.sessions);
         let session = Arc::clone(&self.session);

@@ -18,6 +18,9 @@ pub mod code {
     pub const NOT_FOUND: i64 = -32004;
     /// Resume of a session that another connection holds.
     pub const SESSION_ATTACHED: i64 = -32010;
+    /// The request was given up by `rpc/cancel` or `session/close`, or a call of a batch was not
+    /// begun. Sent only to clients that use these extensions.
+    pub const REQUEST_CANCELLED: i64 = -32800;
 }
 
 /// The error object of an answer. Peers branch on `code`; `message` is for people.
@@ -65,6 +68,11 @@ impl RpcError {
             code::SESSION_ATTACHED,
             format!("session {session_id} is already attached to another connection"),
         )
+    }
+
+    /// `-32800`.
+    pub fn cancelled(message: impl Into<String>) -> Self {
+        Self::new(code::REQUEST_CANCELLED, message)
     }
 
     /// `-32601` with the text that the reference uses.

@@ -5,7 +5,7 @@
 //! protocol has them: unknown names of enum variants, and URIs that no path can have.
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::RpcError;
@@ -66,6 +66,19 @@ impl Params {
 impl From<Option<Box<RawValue>>> for Params {
     fn from(raw: Option<Box<RawValue>>) -> Self {
         Self(raw)
+    }
+}
+
+impl Serialize for Params {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Params {
+    /// For calls inside of parameters; works with the JSON parser only.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(|raw| Self(Some(raw)))
     }
 }
 

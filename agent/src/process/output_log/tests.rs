@@ -124,5 +124,34 @@ proptest! {
         let unseen = exited && after < events.len() as u64;
         prop_assert_eq!(log.is_ready(after), news || closed || unseen);
         prop_assert_eq!(log.retained_bytes(), log.read(0, None).chunks.iter().map(|c| c.chunk.len()).sum::<usize>());
+        // Nothing is lost without a word.
+        let written: usize = events.iter().map(|event| match event { Event::Output(len) => *len, Event::Exited | Event::Closed => 0 }).sum();
+        let gone = log.read(0, None).evicted.map_or(0, |evicted| evicted.total_bytes);
+        prop_assert_eq!(log.retained_bytes() as u64 + gone, written as u64);
     }
+}
+
+#[test]
+fn evicted_output_is_told_to_those_who_asked_for_it() {
+    let mut log = OutputLog::default();
+    log.push_output(Stream::Stdout, bytes(10));
+    log.push_output(Stream::Stdout, bytes(20));
+    assert_eq!(log.read(0, None).evicted, None);
+    log.push_exited(0);
+    log.push_output(Stream::Stderr, bytes(MAX_BYTES - 15));
+    let evicted = |after, from_seq| {
+        let total_bytes = 30;
+        let expected = Evicted {
+            from_seq,
+            through_seq: 2,
+            total_bytes,
+        };
+        assert_eq!(log.read(after, None).evicted, Some(expected));
+        assert_eq!(log.read(after, Some(0)).evicted, Some(expected));
+    };
+    evicted(0, 1);
+    evicted(1, 2);
+    // The exit is not output: who has seen the second chunk has missed nothing.
+    assert_eq!(log.read(2, None).evicted, None);
+    assert_eq!(log.read(u64::MAX, None).evicted, None);
 }

@@ -7,6 +7,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::sync::watch;
 
+use super::super::Facts;
 use super::super::group::ProcessGroup;
 use super::super::stdin::Stdin;
 use super::*;
@@ -26,7 +27,13 @@ fn rig() -> Rig {
     let pid = Pid::from_child(&child);
     let pidfd = pidfd_open(pid, PidfdFlags::empty()).unwrap();
     let (group, exit) = ProcessGroup::new(pid, pidfd).unwrap();
-    let process = Arc::new(Process::new("p".to_owned(), group, Stdin::absent()));
+    let process = Arc::new(Process::new(
+        "p".to_owned(),
+        Facts::default(),
+        group,
+        Stdin::absent(),
+        None,
+    ));
     let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
     let outputs = vec![(Stream::Stdout, read)];
     let attachment = Arc::new(Attachment::default());

@@ -28,6 +28,10 @@ async fn methods_before_the_handshake_are_refused_by_family() {
             json!({"roots": []}),
             "capability discovery",
         ),
+        ("process/list", json!(null), "exec"),
+        ("fs/batch", json!({"calls": []}), "filesystem"),
+        ("session/close", json!(null), "session"),
+        ("rpc/cancel", json!({"id": 1}), "rpc"),
     ];
     for (method, params, family) in &calls {
         let expected = format!("client must call initialize before using {family} methods");
@@ -55,10 +59,10 @@ async fn decoding_comes_before_the_state_and_unknown_methods_before_both() {
         (-32602, "missing field `path`".into())
     );
     assert_eq!(
-        client.err("process/resize", json!({})).await,
+        client.err("process/ping", json!({})).await,
         (
             -32601,
-            "exec-server stub does not implement `process/resize` yet".into()
+            "exec-server stub does not implement `process/ping` yet".into()
         )
     );
     assert_eq!(

@@ -1,11 +1,16 @@
 //! Sessions through their real seam: messages in, messages out, real programs, no sockets.
 
+mod cancelling;
+mod control;
 mod handshake;
 mod lifetime;
+mod listing;
 mod model;
+mod old_client;
 mod processes;
 mod snapshots;
 mod takeover;
+mod terminals;
 
 use std::collections::VecDeque;
 use std::path::Path;

@@ -1,0 +1,190 @@
+//! From a checked start request to a running program.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use exec_proto::RpcError;
+use exec_proto::process::{MAX_TERM_BYTES, StartParams, StartResult};
+use exec_proto::sandbox::SandboxType;
+use tokio::sync::oneshot;
+
+use super::ProcessTable;
+use crate::process::MAX_PROCESS_ID_BYTES;
+use crate::process::pty::Size;
+use crate::process::snapshot::{self, Restored};
+use crate::process::spawn::{SpawnRequest, StdioKind};
+
+/// An id that is taken and a request that is checked. Dropping it frees the id.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    table: Arc<ProcessTable>,
+    params: Option<Box<StartParams>>,
+    cwd: PathBuf,
+}
+
+/// A started process: the answer, and the gate that holds its events back.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) result: StartResult,
+    pub(crate) gate: StartGate,
+}
+
+/// Holds a process's events back until it is dropped, so that the answer comes first.
+#[derive(Debug)]
+pub(crate) struct StartGate {
+    _opened_by_drop: oneshot::Sender<()>,
+}
+
+impl StartGate {
+    pub(super) fn new(opened_by_drop: oneshot::Sender<()>) -> Self {
+        Self {
+            _opened_by_drop: opened_by_drop,
+        }
+    }
+}
+
+impl Reservation {
+    /// For an id that was just taken.
+    pub(super) fn new(table: Arc<ProcessTable>, params: Box<StartParams>, cwd: PathBuf) -> Self {
+        Self {
+            table,
+            params: Some(params),
+            cwd,
+        }
+    }
+
+    /// Starts the program.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the call is cancelled, the program still starts and stays with the session.
+    pub(crate) async fn start(mut self) -> Result<Started, RpcError> {
+        let (answer, started) = oneshot::channel();
+        let tasks = self.table.config.tasks.clone();
+        tasks.spawn(async move {
+            let result = self.spawn().await;
+            // A failed start frees its id before the client hears of it.
+            drop(self);
+            // Nobody may be left to take the answer; dropping it opens the gate.
+            let _ = answer.send(result);
+        });
+        started
+            .await
+            .unwrap_or_else(|_| Err(RpcError::internal("the executor is shutting down")))
+    }
+
+    async fn spawn(&mut self) -> Result<Started, RpcError> {
+        let Some(params) = self.params.as_deref() else {
+            return Err(RpcError::internal("the request was started before"));
+        };
+        let config = &self.table.config;
+        let restored = self
+            .table
+            .snapshots
+            .restore(config, params, &self.cwd)
+            .await;
+        let (argv, mut variables, extra) = match restored {
+            Some(Restored {
+                argv,
+                variables,
+                state,
+            }) => (argv, variables, Some(state)),
+            None => {
+                let variables = config.environment.child_variables(
+                    params.env_policy.as_ref(),
+                    &params.env,
+                    params.metadata.as_ref(),
+                );
+                (params.argv.clone(), variables, None)
+            }
+        };
+        if params.tty {
+            let shell = &config.environment.info().shell.path;
+            variables
+                .entry("SHELL".into())
+                .or_insert_with(|| shell.into());
+        }
+        let terminal = params.terminal.as_ref();
+        if let Some(term) = terminal.and_then(|terminal| terminal.term.as_ref()) {
+            variables
+                .entry("TERM".into())
+                .or_insert_with(|| term.into());
+        }
+        let request = SpawnRequest {
+            argv,
+            arg0: params.arg0.clone(),
+            cwd: self.cwd.clone(),
+            variables,
+            stdio: match (params.tty, params.pipe_stdin) {
+                (true, _) => StdioKind::Terminal(terminal.map_or_else(Size::default, Size::of)),
+                (false, true) => StdioKind::InputOutput,
+                (false, false) => StdioKind::Output,
+            },
+            extra,
+        };
+        let spawned = config.spawner.spawn(request).await;
+        let spawned = spawned.map_err(|err| RpcError::internal(err.to_string()))?;
+        let gate = self
+            .table
+            .adopt(params, spawned)
+            .map_err(|err| RpcError::internal(err.to_string()))?;
+        let process_id = params.process_id.clone();
+        self.params = None;
+        let result = StartResult {
+            process_id,
+            sandbox_type: Some(SandboxType::None),
+        };
+        Ok(Started { result, gate })
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(params) = &self.params {
+            self.table.entries().by_id.remove(&params.process_id);
+        }
+    }
+}
+
+/// Everything about a request that can be refused without looking at the host.
+pub(super) fn check(params: &StartParams) -> Result<(), RpcError> {
+    let refuse = |text: &str| Err(RpcError::invalid_params(text));
+    if params.argv.is_empty() {
+        return refuse("argv must not be empty");
+    }
+    if params.process_id.len() > MAX_PROCESS_ID_BYTES {
+        return Err(RpcError::invalid_params(format!(
+            "processId must be at most {MAX_PROCESS_ID_BYTES} bytes"
+        )));
+    }
+    if let Some(terminal) = &params.terminal {
+        if !params.tty {
+            return refuse("terminal requires tty: true");
+        }
+        if !terminal.has_valid_term() {
+            return Err(RpcError::invalid_params(format!(
+                "terminal.term must be 1 to {MAX_TERM_BYTES} letters, digits or any of . _ + -"
+            )));
+        }
+    }
+    if let Some(snapshot) = &params.shell_snapshot {
+        snapshot::check(snapshot)?;
+    }
+    if params
+        .sandbox
+        .as_ref()
+        .is_some_and(|sandbox| sandbox.needs_enforcement())
+    {
+        return refuse("sandbox intent cannot be enforced on this executor");
+    }
+    if params.enforce_managed_network {
+        return refuse("managed networking cannot be enforced on this executor");
+    }
+    if params.managed_network.is_some() {
+        return refuse("managedNetwork is not supported by this executor");
+    }
+    if params.network_proxy.is_some() {
+        return refuse("networkProxy is not supported by this executor");
+    }
+    Ok(())
+}
