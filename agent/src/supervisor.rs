@@ -15,6 +15,7 @@
 //! Not responsible for what happens on a connection: [`crate::relay`] is.
 
 mod advice;
+mod pacing;
 mod trouble;
 
 use std::{
@@ -23,19 +24,19 @@ use std::{
 };
 
 use http::HeaderValue;
-use rand::{SeedableRng as _, rngs::StdRng};
 use registry_client::{
     ConnectError, Registration, RegistryClient, RegistryError, WebSocket, new_request_id, wire,
 };
 use relay_driver::DisconnectReason;
 use relay_proto::{
     Identity,
-    backoff::{Backoff, BackoffConfig, Jitter},
+    backoff::{BackoffConfig, Jitter},
     ids::EnvironmentId,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{events, relay, serve::Serve};
+use pacing::Pacing;
 use trouble::{Trouble, TroubleLog};
 
 /// Keeps one executor attached to one environment.
@@ -45,8 +46,7 @@ pub struct Supervisor<S> {
     environment: EnvironmentId,
     identity: Arc<Identity>,
     sessions: Arc<S>,
-    backoff: Backoff,
-    rng: StdRng,
+    pacing: Pacing,
     log: TroubleLog,
     /// Failures to open a websocket with the current registration.
     failed_dials: u32,
@@ -86,8 +86,7 @@ impl<S: Serve> Supervisor<S> {
             environment,
             identity,
             sessions,
-            backoff: Backoff::new(backoff),
-            rng: StdRng::from_seed(seed),
+            pacing: Pacing::new(backoff, seed),
             log: TroubleLog::default(),
             failed_dials: 0,
         }
@@ -130,7 +129,7 @@ impl<S: Serve> Supervisor<S> {
                 self.log.clear();
                 events::registered(&self.environment, &registration.registration);
                 if dial == Pace::AfterDelay {
-                    let delay = self.backoff.next_delay(&mut self.rng, None);
+                    let delay = self.pacing.failed(None);
                     tokio::time::sleep(delay).await;
                 }
                 State::Dialing(registration)
@@ -143,7 +142,7 @@ impl<S: Serve> Supervisor<S> {
     }
 
     async fn registry_trouble(&mut self, error: &RegistryError) {
-        let delay = self.backoff.next_delay(&mut self.rng, error.retry_after());
+        let delay = self.pacing.failed(error.retry_after());
         let trouble = Trouble {
             text: format!(
                 "cannot register with {}: {}",
@@ -168,7 +167,7 @@ impl<S: Serve> Supervisor<S> {
             Ok(websocket) => {
                 self.failed_dials = 0;
                 self.log.clear();
-                self.backoff.connected(Instant::now());
+                self.pacing.connected(Instant::now());
                 events::connected(&self.environment, &registration.url.host());
                 State::Serving(registration, Box::new(websocket))
             }
@@ -194,7 +193,7 @@ impl<S: Serve> Supervisor<S> {
                 dial: Pace::AfterDelay,
             };
         }
-        let delay = self.backoff.next_delay(&mut self.rng, error.retry_after());
+        let delay = self.pacing.failed(error.retry_after());
         self.log
             .note(Trouble { text, advice }, delay, Instant::now());
         tokio::time::sleep(delay).await;
@@ -224,9 +223,8 @@ impl<S: Serve> Supervisor<S> {
         )
         .await;
         events::disconnected(&self.environment, reason.reason(), start.elapsed());
-        self.backoff.lost(Instant::now());
+        let delay = self.pacing.lost(Instant::now());
         if reason != DisconnectReason::LocalShutdown {
-            let delay = self.backoff.next_delay(&mut self.rng, None);
             events::reconnecting(delay);
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}

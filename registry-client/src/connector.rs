@@ -82,8 +82,15 @@ impl Connector {
                 .redirect(Policy::none())
                 .referer(false)
                 .tcp_nodelay(true)
+                .tcp_keepalive(limits::TCP_KEEPALIVE_IDLE)
+                .tcp_keepalive_interval(limits::TCP_KEEPALIVE_INTERVAL)
+                .tcp_keepalive_retries(limits::TCP_KEEPALIVE_RETRIES)
                 // Without this call reqwest reads the process's own proxy variables.
                 .no_proxy();
+            #[cfg(target_os = "linux")]
+            {
+                builder = builder.tcp_user_timeout(limits::TCP_USER_TIMEOUT);
+            }
             for rule in &rules {
                 builder = builder.proxy(rule.clone());
             }

@@ -50,6 +50,22 @@ pub const MAX_CA_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// Below the idle times of common NAT devices, so that a call does not start on a dead path.
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long sent bytes may stay unacknowledged by the other host before the connection counts as
+/// broken; also the bound of all keepalive probes together.
+///
+/// Without it Linux retransmits for 15 minutes and more. The relay gives up a path after 20 s
+/// without a sign of life; this catches the rest: registry calls, and writes that hang.
+pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Silence after which the system asks whether the other host is still there.
+pub const TCP_KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
+
+/// Time between such questions.
+pub const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How many of them go unanswered before the connection counts as broken.
+pub const TCP_KEEPALIVE_RETRIES: u32 = 3;
+
 /// Room for outgoing websocket bytes, in bytes: what the socket layer gathers before it writes.
 pub const WEBSOCKET_WRITE_BUFFER_BYTES: usize = 128 * 1024;
 

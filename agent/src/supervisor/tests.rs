@@ -179,6 +179,10 @@ async fn rendezvous(plays: Vec<Play>) -> (String, mpsc::Receiver<String>, JoinHa
 }
 
 fn supervisor(base: &str) -> (Supervisor<Nothing>, CancellationToken) {
+    supervisor_with(base, FAST)
+}
+
+fn supervisor_with(base: &str, backoff: BackoffConfig) -> (Supervisor<Nothing>, CancellationToken) {
     let connector = Connector::new(ConnectorConfig {
         environment: ConnectorEnvironment::empty(),
         ..ConnectorConfig::default()
@@ -195,7 +199,7 @@ fn supervisor(base: &str) -> (Supervisor<Nothing>, CancellationToken) {
         EnvironmentId::new("env1").unwrap(),
         Arc::new(crate::random::identity().unwrap()),
         Arc::new(Nothing),
-        FAST,
+        backoff,
         [7; 32],
     );
     (supervisor, CancellationToken::new())
@@ -383,4 +387,27 @@ async fn the_wait_that_a_registry_asks_for_is_kept() {
         .unwrap()
         .unwrap();
     assert_eq!(register_calls(&server).await, 1);
+}
+
+#[tokio::test]
+async fn a_stable_connection_that_is_lost_is_not_waited_for() {
+    let (rendezvous, mut requests, _task) = rendezvous(vec![Play::CloseAtOnce, Play::Keep]).await;
+    let server = registry(None, vec![registration(1, &format!("{rendezvous}/"))]).await;
+    // With these delays the second request comes long after the deadline, unless it comes at once.
+    let patient = BackoffConfig {
+        min_delay: 6 * DEADLINE,
+        max_delay: 6 * DEADLINE,
+        stable_after: Duration::ZERO,
+        ..BACKOFF
+    };
+    let (supervisor, cancel) = supervisor_with(&server.uri(), patient);
+    let running = tokio::spawn(supervisor.run(cancel.clone()));
+    for _ in 0..2 {
+        next(&mut requests).await;
+    }
+    cancel.cancel();
+    tokio::time::timeout(DEADLINE, running)
+        .await
+        .unwrap()
+        .unwrap();
 }

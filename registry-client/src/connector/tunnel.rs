@@ -12,6 +12,7 @@
 //!
 //! Everything else that a proxy can be asked for is left to the HTTP library.
 
+use std::io;
 use std::pin::pin;
 
 use futures_util::FutureExt;
@@ -23,11 +24,13 @@ use hyper::rt::{Read, Write};
 use hyper::upgrade::Upgraded;
 use hyper_util::client::proxy::matcher::Intercept;
 use hyper_util::rt::TokioIo;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use url::Url;
 
 use super::error::{ConnectError, TransportError};
 use crate::bundle::authority;
+use crate::limits;
 
 /// Opens the tunnel through `proxy`, sends the upgrade request and returns the upgraded stream.
 ///
@@ -69,9 +72,7 @@ async fn open(proxy: &Intercept, target: &Url) -> Result<Upgraded, ConnectError>
     let stream = TcpStream::connect((address, port))
         .await
         .map_err(|error| failed(error.into()))?;
-    stream
-        .set_nodelay(true)
-        .map_err(|error| failed(error.into()))?;
+    set_options(&stream).map_err(|error| failed(error.into()))?;
 
     // A tunnel's destination always has a port.
     let port = target.port_or_known_default().unwrap_or(HTTP_PORT);
@@ -92,6 +93,20 @@ async fn open(proxy: &Intercept, target: &Url) -> Result<Upgraded, ConnectError>
         }
     };
     exchange(&host, TokioIo::new(stream), request, check).await
+}
+
+/// What the HTTP library does to its own sockets.
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new()
+        .with_time(limits::TCP_KEEPALIVE_IDLE)
+        .with_interval(limits::TCP_KEEPALIVE_INTERVAL)
+        .with_retries(limits::TCP_KEEPALIVE_RETRIES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(limits::TCP_USER_TIMEOUT))?;
+    Ok(())
 }
 
 /// Sends one request and takes over the connection after its answer.
@@ -141,3 +156,24 @@ fn request(
 }
 
 const HTTP_PORT: u16 = 80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_dead_path_is_noticed_by_the_system() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        set_options(&stream).unwrap();
+        let socket = SockRef::from(&stream);
+        assert!(socket.keepalive().unwrap() && socket.tcp_nodelay().unwrap());
+        #[cfg(target_os = "linux")]
+        assert_eq!(
+            socket.tcp_user_timeout().unwrap(),
+            Some(limits::TCP_USER_TIMEOUT)
+        );
+    }
+}
