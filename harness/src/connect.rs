@@ -27,7 +27,7 @@ pub struct ConnectOptions {
 }
 
 impl ConnectOptions {
-    /// What connects there, for [`Client::connect_with`] and [`proxy::serve`](crate::proxy::serve).
+    /// What connects there, under a new key of its own, for [`Client::connect_with`].
     ///
     /// # Errors
     ///

@@ -10,7 +10,7 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
 };
 
 use bytes::Bytes;
@@ -33,7 +33,7 @@ use tokio_tungstenite::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Dial, Error, limits,
+    ConnectOptions, Error, limits,
     transport::{chain, direct::pump},
 };
 
@@ -51,7 +51,7 @@ use crate::{
 /// Dropping the future drops all connections.
 pub async fn serve(
     listener: TcpListener,
-    dial: Arc<dyn Dial>,
+    options: ConnectOptions,
     cancel: CancellationToken,
 ) -> Result<(), Error> {
     let address = listener.local_addr().map_err(listen_error)?;
@@ -65,7 +65,7 @@ pub async fn serve(
         tokio::select! {
             accepted = listener.accept(), if connections.len() < limits::PROXY_CONNECTIONS => {
                 let (socket, peer) = accepted.map_err(listen_error)?;
-                connections.spawn(connection(socket, peer, Arc::clone(&dial), cancel.clone()));
+                connections.spawn(connection(socket, peer, options.clone(), cancel.clone()));
             }
             Some(_) = connections.join_next() => {}
             () = cancel.cancelled() => break,
@@ -82,13 +82,13 @@ fn listen_error(error: std::io::Error) -> Error {
 async fn connection(
     socket: TcpStream,
     peer: SocketAddr,
-    dial: Arc<dyn Dial>,
+    options: ConnectOptions,
     cancel: CancellationToken,
 ) {
     // Small requests must not wait for the peer's acknowledgement of earlier ones.
     let _ = socket.set_nodelay(true);
     tokio::select! {
-        carried = carry(socket, dial) => {
+        carried = carry(socket, options) => {
             if let Err(error) = carried {
                 tracing::warn!(%peer, error = chain(&error), "failed to reach the executor");
             }
@@ -97,11 +97,11 @@ async fn connection(
     }
 }
 
-async fn carry(socket: TcpStream, dial: Arc<dyn Dial>) -> Result<(), Error> {
+async fn carry(socket: TcpStream, options: ConnectOptions) -> Result<(), Error> {
     let Some(mut websocket) = accept(socket).await else {
         return Ok(());
     };
-    match dial.dial(None).await {
+    match options.into_dial()?.dial(None).await {
         Ok(transport) => {
             let (incoming, outgoing, _carrier) = transport.into_parts();
             pump(websocket, outgoing, incoming, limits::KEEPALIVE_INTERVAL).await;

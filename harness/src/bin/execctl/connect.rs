@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use harness::{Client, ClientConfig, ConnectOptions, Dial, Error};
+use harness::{Client, ClientConfig, ConnectOptions, Error};
 use registry_client::{
     Connector, ConnectorConfig, Credential, CredentialSource, FileBearer, RegistryUrl, StaticBearer,
 };
@@ -43,13 +43,13 @@ pub(crate) async fn connect(global: &Global, environment: Option<&str>) -> Resul
     }
 }
 
-/// What connects to the environment that flags, variables and files name.
-pub(crate) fn dial(global: &Global) -> Result<Arc<dyn Dial>, Failure> {
+/// The environment that flags, variables and files name, and how to get there.
+pub(crate) fn remote(global: &Global) -> Result<ConnectOptions, Failure> {
     let config = Config::load(global, &config::variables(), None)?;
     let connector = connector(&config)?;
     match config.endpoint {
         Endpoint::Registry { url, environment } => {
-            Ok(options(&url, environment, config.token, connector)?.into_dial()?)
+            options(&url, environment, config.token, connector)
         }
         Endpoint::Direct { .. } => Err(Failure::usage(
             "an executor that listens needs no proxy: use its address",

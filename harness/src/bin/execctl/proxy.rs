@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::{net::TcpListener, signal::unix};
 use tokio_util::sync::CancellationToken;
 
-use crate::{args, args::Global, connect::dial, exit::Failure, output::Printer};
+use crate::{args, args::Global, connect::remote, exit::Failure, output::Printer};
 
 /// Runs the subcommand until SIGINT or SIGTERM.
 pub(crate) async fn proxy(
@@ -13,7 +13,7 @@ pub(crate) async fn proxy(
     args: args::Proxy,
     printer: Printer,
 ) -> Result<u8, Failure> {
-    let dial = dial(global)?;
+    let remote = remote(global)?;
     if !args.listen.ip().is_loopback() {
         return Err(Failure::usage(format!(
             "--listen {}: whoever connects acts with your token, so it must be a loopback address",
@@ -27,7 +27,7 @@ pub(crate) async fn proxy(
     let url = format!("ws://{}", listener.local_addr().map_err(failed)?);
     printer.result(&json!({ "type": "proxy", "url": url }), &url)?;
     let cancel = CancellationToken::new();
-    let mut serving = std::pin::pin!(harness::proxy::serve(listener, dial, cancel.clone()));
+    let mut serving = std::pin::pin!(harness::proxy::serve(listener, remote, cancel.clone()));
     loop {
         tokio::select! {
             ended = &mut serving => return Ok(ended.map(|()| 0)?),
