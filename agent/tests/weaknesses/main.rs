@@ -8,16 +8,21 @@
 //! | 3 head-of-line blocking | `nothing_that_waits_holds_up_the_connection`, `long_poll_holds_nothing_up` |
 //! | 4 writes change their order | `pipelined_requests_for_one_process_keep_their_order` |
 //! | 5 who does not read cannot cancel | `a_client_that_does_not_read_can_still_end_its_process` |
-//! | 7 many small calls at the start | `forty_small_file_calls_take_one_round_trip` |
+//! | 7 many small calls at the start | `forty_small_file_calls_take_one_round_trip`, `calls_are_made_in_order_and_each_has_its_own_outcome` |
 //! | 8 one block in flight | `blocks_of_a_file_can_be_under_way_at_once` |
 //! | 9 each login shell pays for its profile | `state_of_the_profile_is_restored_without_running_it_again` |
-//! | 11 input cannot be closed | `closed_input_lets_a_filter_finish` |
-//! | 13 children of an exited program | `what_an_exited_program_left_behind_can_be_ended` |
+//! | 10 no window resize, no `TERM` | `terminal_has_the_size_and_the_kind_that_were_asked_for`, `program_hears_of_a_new_size` |
+//! | 11 input cannot be closed | `closed_input_lets_a_filter_finish`, `input_is_closed_in_order_and_only_where_it_can_be` |
+//! | 12 one signal, no clean end | `signals_arrive_by_name`, `grace_lets_a_program_clean_up` |
+//! | 13 children of an exited program | `what_an_exited_program_left_behind_can_be_ended`, `signal_after_the_exit_reaches_what_was_left_in_the_group` |
 //! | 14 exit codes of terminals | `exit_codes_of_signals_are_the_same_with_and_without_a_terminal` |
 //! | 15 `arg0`, scripts on a terminal | `arg0_never_changes_which_program_runs`, `a_script_without_interpreter_is_an_error_on_a_terminal_too` |
+//! | 16 no list, close or cancel | `list_tells_states_and_no_arguments`, `closed_session_is_gone_with_everything_in_it`, `long_poll_is_given_up_and_answered_once` |
+//! | 17 evicted output is not told | `reader_is_told_what_was_evicted` |
 //! | 18 lost writes are accepted | `input_that_nobody_can_read_is_not_accepted` |
 //! | 20 copy of a file onto itself | `a_file_copied_onto_itself_stays_as_it_is` |
 //! | 21 half-written files | `a_reader_never_sees_a_part`, `a_kill_in_the_middle_of_writing_leaves_a_whole_file`, `a_peer_that_leaves_in_the_middle_of_a_replacement_leaves_the_old_file` |
+//! | 21 no fsync, append or rename | `files_and_directories_are_synced_and_nothing_else`, `appends_go_to_the_end_and_say_where_that_was`, `rename_replaces_unless_it_may_not` |
 //! | 22 no time of creation | `times_and_size_are_those_of_the_target` |
 //! | 23 names that are not UTF-8 | `names_that_are_not_unicode_come_with_their_path`, `names_that_are_not_unicode_are_listed_and_entered` |
 //! | 24 `%2F` becomes a separator | `encoded_separator_is_refused` |
@@ -35,7 +40,8 @@
 //! | 36 queries of URLs in errors | `causes_are_told_and_queries_are_not` |
 //!
 //! Not in the table: 6 and 37 to 40 concern sandboxes, which this executor refuses rather than
-//! enforces; 10, 12, 16, 17 and 19 need methods that the protocol does not have.
+//! enforces; 19, and taking back a watch
+//! on missing paths (16), need methods that neither the protocol nor its extensions have.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]

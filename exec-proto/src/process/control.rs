@@ -173,6 +173,9 @@ pub enum ProcessState {
     Exited,
     /// Nothing follows; the record is kept for a while.
     Closed,
+    /// A state of a later version. Never sent.
+    #[serde(other)]
+    Unknown,
 }
 
 /// The `evicted` member of a `process/read` result: output that was asked for and is gone.
@@ -246,6 +249,13 @@ mod tests {
         let read: ReadResult = serde_json::from_value(wire.clone()).unwrap();
         assert_eq!(read.evicted, None);
         assert_eq!(serde_json::to_value(&read).unwrap(), wire);
+    }
+
+    #[test]
+    fn state_of_a_later_version_is_no_obstacle() {
+        let states: Vec<ProcessState> =
+            serde_json::from_value(json!(["closed", "hibernating"])).unwrap();
+        assert_eq!(states, [ProcessState::Closed, ProcessState::Unknown]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! `cargo run -p xtask -- test`; a missing one fails the tests that need it.
 
 mod bad_input;
+mod extensions;
 mod interop;
 mod recovery;
 mod session;

@@ -191,3 +191,21 @@ fn what_is_not_a_file_cannot_be_opened() {
     assert!(text(Handle::replace(&fifo)).contains("(os error 6)"));
     assert!(text(Handle::read(&fifo)).contains("is not a file"));
 }
+
+#[test]
+fn handles_of_both_modes_are_synced() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f");
+    for old in [None, Some("old")] {
+        if let Some(old) = old {
+            std::fs::write(&path, old).unwrap();
+        }
+        let handle = Handle::replace(&path).unwrap();
+        handle.write_block(0, b"new").unwrap();
+        handle.sync().unwrap();
+        // Syncing commits nothing: the old content comes back with the end of the connection.
+        drop(handle);
+        assert_eq!(std::fs::read_to_string(&path).ok().as_deref(), old);
+    }
+    Handle::read(&path).unwrap().sync().unwrap();
+}

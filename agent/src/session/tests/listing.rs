@@ -17,7 +17,7 @@ async fn list_tells_states_and_no_arguments() {
     client.start("exited", &sh("sleep 600 & exit 5")).await;
     let exited = client.next_notification().await;
     assert_eq!(exited["method"], "process/exited");
-    let params = with(start("running", &sh("sleep 600 secret")), "tty", true);
+    let params = with(start("running", &sh(": secret; sleep 600")), "tty", true);
     client.ok("process/start", params).await;
 
     let answer = client.ok("process/list", json!(null)).await;

@@ -2,6 +2,7 @@
 
 mod cancelling;
 mod control;
+mod files;
 mod handshake;
 mod lifetime;
 mod listing;

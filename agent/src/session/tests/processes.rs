@@ -560,6 +560,50 @@ async fn closed_input_lets_a_filter_finish() {
 }
 
 #[tokio::test]
+async fn input_is_closed_in_order_and_only_where_it_can_be() {
+    let sessions = sessions();
+    let (mut client, _) = Client::open(&sessions).await;
+    let params = with(start("cat", &["cat"]), "pipeStdin", true);
+    let close = |id: &str| json!({"processId": id});
+    let ids = [
+        client.send("process/start", params).await,
+        client
+            .send("process/write", write("cat", "1", "one "))
+            .await,
+        client.send("process/write", write("cat", "2", "two")).await,
+        client.send("process/closeStdin", close("cat")).await,
+        client
+            .send("process/write", write("cat", "1", "one "))
+            .await,
+    ];
+    let (mut all, mut answers) = (Collected::default(), Vec::new());
+    let mut closed = false;
+    while !closed || answers.len() < ids.len() {
+        let message = client.recv().await.unwrap();
+        if message.get("method").is_none() {
+            answers.push(message);
+            continue;
+        }
+        client.notifications.push_back(message);
+        closed |= client.collect_one("cat", &mut all).await;
+    }
+    assert_eq!((all.stdout.as_str(), all.exit_code), ("one two", Some(0)));
+    let last = answers.iter().find(|answer| answer["id"] == ids[4]);
+    let repeated = &last.unwrap()["result"]["status"];
+    assert_eq!(repeated, "accepted", "the retry of an accepted write");
+
+    client.start("no input", &["sleep", "600"]).await;
+    let params = with(start("tty", &["sleep", "600"]), "tty", true);
+    client.ok("process/start", params).await;
+    for id in ["no input", "cat", "nobody"] {
+        assert_eq!(client.ok("process/closeStdin", close(id)).await, json!({}));
+    }
+    let err = client.err("process/closeStdin", close("tty")).await;
+    let text = "standard input of a terminal cannot be closed; write byte 4 instead";
+    assert_eq!(err, (-32602, text.into()));
+}
+
+#[tokio::test]
 async fn closed_record_is_forgotten_after_its_time() {
     let mut config = config();
     config.closed_retention = Duration::from_millis(20);

@@ -1,0 +1,153 @@
+//! `docs/protocol.md` against the code: the flags it lists, and the tests that its version matrix names.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use exec_proto::environment::Capabilities;
+use exec_proto::rpc::{Message, from_json, parse};
+use exec_proto::{Empty, RpcError, fs, process};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// The flags that the reference has.
+const REFERENCE_FLAGS: usize = 15;
+
+fn document() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol.md");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// From a heading to the next one of the same depth.
+fn section<'a>(document: &'a str, heading: &str) -> &'a str {
+    let (_, rest) = document.split_once(heading).unwrap();
+    rest.split("\n### ").next().unwrap()
+}
+
+/// What stands between backquotes.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .flat_map(|line| line.split('`').skip(1).step_by(2))
+}
+
+#[test]
+fn flags_of_the_document_are_those_of_the_code() {
+    let document = document();
+    let rows = section(&document, "### 2.1 Negotiation")
+        .lines()
+        .filter(|line| line.starts_with("| `"));
+    let listed: BTreeSet<&str> = rows.map(|row| quoted(row).next().unwrap()).collect();
+    let flags = serde_json::to_value(Capabilities::default()).unwrap();
+    let flags = flags.as_object().unwrap();
+    assert_eq!(flags.len(), REFERENCE_FLAGS + listed.len());
+    for flag in listed {
+        assert!(flags.contains_key(flag), "{flag}");
+    }
+}
+
+#[test]
+fn every_test_of_the_version_matrix_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = String::new();
+    for directory in ["src", "../exec-proto/src", "../tests/tests"] {
+        read_sources(&root.join(directory), &mut sources);
+    }
+    let document = document();
+    let matrix = section(&document, "### 2.17 Version matrix");
+    let is_name = |text: &&str| {
+        text.matches('_').count() > 1
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    let names: BTreeSet<&str> = quoted(matrix).filter(is_name).collect();
+    assert!(names.len() > 40, "{}", names.len());
+    for name in names {
+        assert!(sources.contains(&format!("fn {name}(")), "{name}");
+    }
+}
+
+/// Decodes an example and makes it text again, with the types that both ends use.
+fn again(method: &str, params: &exec_proto::rpc::Params) -> Result<Value, RpcError> {
+    fn value<T: serde::de::DeserializeOwned + serde::Serialize>(
+        params: &exec_proto::rpc::Params,
+    ) -> Result<Value, RpcError> {
+        Ok(serde_json::to_value(params.decode::<T>()?).unwrap())
+    }
+    match method {
+        process::START => value::<process::StartParams>(params),
+        process::RESIZE => value::<process::ResizeParams>(params),
+        process::TERMINATE => value::<process::TerminateParams>(params),
+        process::LIST => value::<process::ListParams>(params),
+        process::OUTPUT => value::<process::OutputNotification>(params),
+        process::EXITED => value::<process::ExitedNotification>(params),
+        process::CLOSED => value::<process::ClosedNotification>(params),
+        // Raw parameters inside of parameters are no values, only text.
+        fs::BATCH => {
+            let text = serde_json::to_string(&params.decode::<fs::BatchParams>()?).unwrap();
+            Ok(serde_json::from_str(&text).unwrap())
+        }
+        other => panic!("an example of {other}, which this test does not know"),
+    }
+}
+
+/// Whether everything in `part` is in `whole`, which may have more members.
+fn contains(whole: &Value, part: &Value) -> bool {
+    match (whole, part) {
+        (Value::Object(whole), Value::Object(part)) => part
+            .iter()
+            .all(|(name, part)| whole.get(name).is_some_and(|whole| contains(whole, part))),
+        (Value::Array(whole), Value::Array(part)) => {
+            whole.len() == part.len() && whole.iter().zip(part).all(|(w, p)| contains(w, p))
+        }
+        _ => whole == part,
+    }
+}
+
+fn is_result(result: &RawValue) -> bool {
+    fn fits<T: serde::de::DeserializeOwned>(result: &RawValue) -> bool {
+        from_json::<T>(result).is_ok()
+    }
+    fits::<process::TerminateResult>(result)
+        || fits::<process::ListResult>(result)
+        || fits::<process::ReadResult>(result)
+        || fits::<fs::BatchResult>(result)
+        || (fits::<Empty>(result) && result.get() == "{}")
+}
+
+#[test]
+fn examples_of_the_document_are_messages_of_the_protocol() {
+    let document = document();
+    let (_, extensions) = document.split_once("\n## 2. ").unwrap();
+    let mut examples = 0;
+    for block in extensions.split("```json\n").skip(1) {
+        let block = block.split("```").next().unwrap();
+        for example in serde_json::Deserializer::from_str(block).into_iter::<Box<RawValue>>() {
+            let example = example.unwrap();
+            let value: Value = serde_json::from_str(example.get()).unwrap();
+            match parse(example.get().as_bytes()).unwrap() {
+                Message::Request { method, params, .. }
+                | Message::Notification { method, params } => {
+                    let again = again(&method, &params).unwrap();
+                    assert!(contains(&again, &value["params"]), "{value}");
+                }
+                Message::Response { result, .. } => assert!(is_result(&result), "{value}"),
+                Message::Error { .. } => {}
+            }
+            examples += 1;
+        }
+    }
+    assert!(examples > 10, "{examples}");
+}
+
+fn read_sources(directory: &Path, sources: &mut String) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_sources(&path, sources);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            sources.push_str(&std::fs::read_to_string(&path).unwrap());
+        }
+    }
+}
