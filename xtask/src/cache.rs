@@ -183,7 +183,12 @@ fn has_version(program: &Path, version: Option<&str>) -> bool {
     })
 }
 
-fn recreate(directory: &Path) -> Result<()> {
+/// Makes an empty directory.
+///
+/// # Errors
+///
+/// When it cannot be emptied or made.
+pub(crate) fn recreate(directory: &Path) -> Result<()> {
     if directory.exists() {
         std::fs::remove_dir_all(directory)?;
     }

@@ -4,25 +4,28 @@
 //! in `../shared/conformance` beside the checkout. Without them the report says that they were not
 //! played.
 //!
-//! `tests/conformance/allowed-failures.txt` lists the scenarios that may fail. The list only gets
-//! shorter: any other scenario that fails fails the run, and so does a listed one that passes,
-//! until its line is removed.
+//! Our transcripts have to be the reference's, except for those in `tests/conformance/golden`, where
+//! the reference has a weakness that we do not share; the README beside them lists each.
 
 use std::{
     collections::BTreeSet,
+    ffi::OsStr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{cache::Cache, commands::root};
+use crate::{
+    cache::{Cache, recreate},
+    commands::root,
+};
 
-/// Plays all scenarios and returns a line for the report.
+/// Plays all scenarios over each local transport and returns a line for the report.
 ///
 /// # Errors
 ///
-/// When the results are not those that the list allows.
+/// When a transcript is not the expected one.
 pub(crate) fn play(cache: &Cache, programs: &Path) -> Result<String> {
     let directory = match std::env::var_os("CONFORMANCE_DIR") {
         Some(directory) => PathBuf::from(directory),
@@ -31,44 +34,75 @@ pub(crate) fn play(cache: &Cache, programs: &Path) -> Result<String> {
     if !directory.join("rpcplay").is_file() {
         return Ok("conformance scenarios NOT PLAYED, they are not on this machine".to_owned());
     }
-    let list = root()?.join("tests/conformance/allowed-failures.txt");
-    let allowed = parse_list(&std::fs::read_to_string(list).context("allowed-failures.txt")?);
+    let golden = programs.join("conformance-golden");
+    recreate(&golden)?;
+    merge(
+        &directory.join("golden"),
+        &root()?.join("tests/conformance"),
+        &golden,
+    )?;
     let server = programs.join("exec-server");
-    let output = Command::new(cache.python()?)
-        .arg(directory.join("rpcplay"))
-        .arg("--spawn")
-        .arg(format!(
-            "{} --listen ws://127.0.0.1:{{port}}",
-            server.display()
-        ))
-        .arg("--golden")
-        .arg(directory.join("golden"))
-        .arg(directory.join("scenarios"))
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("failed to start the conformance player")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let results = Results::parse(&text);
-    if let Err(error) = results.compare(&allowed) {
-        eprintln!("{text}");
-        return Err(error);
+    let transports = [
+        ("websocket", "--spawn", "ws://127.0.0.1:{port}"),
+        ("stdio", "--stdio", "stdio"),
+    ];
+    let mut report = Vec::new();
+    for (name, option, listen) in transports {
+        let output = Command::new(cache.python()?)
+            .arg(directory.join("rpcplay"))
+            .arg(option)
+            .arg(format!("{} --listen {listen}", server.display()))
+            .arg("--golden")
+            .arg(&golden)
+            .arg(directory.join("scenarios"))
+            .stdin(Stdio::null())
+            .stderr(Stdio::inherit())
+            .output()
+            .context("failed to start the conformance player")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let results = Results::parse(&text);
+        if let Err(error) = results.check() {
+            eprintln!("{text}");
+            return Err(error.context(format!("over {name}")));
+        }
+        report.push(format!(
+            "{} passed over {name}, {} skipped",
+            results.passed.len(),
+            results.skipped.len()
+        ));
     }
-    Ok(format!(
-        "conformance: {} passed, {} failed as listed, {} skipped",
-        results.passed.len(),
-        results.failed.len(),
-        results.skipped.len()
-    ))
+    Ok(format!("conformance: {}", report.join("; ")))
 }
 
-/// One name a line; `#` starts a comment.
-fn parse_list(text: &str) -> BTreeSet<String> {
-    text.lines()
-        .map(|line| line.split('#').next().unwrap_or_default().trim())
-        .filter(|line| !line.is_empty())
-        .map(str::to_owned)
-        .collect()
+/// Puts the expected transcripts together: the reference's, ours in their place where there are some.
+fn merge(reference: &Path, own: &Path, merged: &Path) -> Result<()> {
+    let names = |directory: &Path| -> Result<Vec<PathBuf>> {
+        let entries = std::fs::read_dir(directory)
+            .with_context(|| format!("failed to list {}", directory.display()))?;
+        let paths = entries.map(|entry| Ok(entry?.path()));
+        let paths: Vec<PathBuf> = paths.collect::<Result<_>>()?;
+        Ok(paths
+            .into_iter()
+            .filter(|path| path.extension() == Some(OsStr::new("json")))
+            .collect())
+    };
+    for path in names(reference)? {
+        std::fs::copy(&path, merged.join(path.file_name().unwrap_or_default()))?;
+    }
+    let list = std::fs::read_to_string(own.join("README.md"))?;
+    for path in names(&own.join("golden"))? {
+        let name = path.file_name().unwrap_or_default();
+        let (replaced, name) = (merged.join(name), name.display());
+        if !list.contains(&format!("`{name}`")) {
+            bail!("tests/conformance/README.md does not say why there is a golden {name}");
+        }
+        let replacement = std::fs::read(&path)?;
+        if std::fs::read(&replaced).is_ok_and(|before| before == replacement) {
+            bail!("remove tests/conformance/golden/{name}: it is the reference's");
+        }
+        std::fs::write(replaced, replacement)?;
+    }
+    Ok(())
 }
 
 #[derive(Debug, Default)]
@@ -96,20 +130,13 @@ impl Results {
         results
     }
 
-    fn compare(&self, allowed: &BTreeSet<String>) -> Result<()> {
+    fn check(&self) -> Result<()> {
         if !self.complete || self.passed.is_empty() {
             bail!("the conformance player did not finish");
         }
-        let broken: Vec<_> = self.failed.difference(allowed).cloned().collect();
-        if !broken.is_empty() {
-            bail!("conformance scenarios fail: {}", broken.join(", "));
-        }
-        let mended: Vec<_> = self.passed.intersection(allowed).cloned().collect();
-        if !mended.is_empty() {
-            bail!(
-                "pass now, remove from tests/conformance/allowed-failures.txt: {}",
-                mended.join(", ")
-            );
+        if !self.failed.is_empty() {
+            let failed: Vec<_> = self.failed.iter().cloned().collect();
+            bail!("conformance scenarios fail: {}", failed.join(", "));
         }
         Ok(())
     }
@@ -122,34 +149,45 @@ mod tests {
     const OUTPUT: &str = "ok a-one\nDIFF b-two\n  - want\n  + got\nskip c-three (slow)\n\n1 skipped\n1 passed, 1 failed\n";
 
     #[test]
-    fn listed_failure_is_accepted() {
-        let results = Results::parse(OUTPUT);
-        assert!(
-            results
-                .compare(&parse_list("# why\nb-two # reason\n"))
-                .is_ok()
-        );
-    }
-
-    #[test]
-    fn failure_that_is_not_listed_is_an_error() {
-        let error = Results::parse(OUTPUT)
-            .compare(&BTreeSet::new())
-            .unwrap_err();
+    fn failure_is_an_error() {
+        let error = Results::parse(OUTPUT).check().unwrap_err();
         assert_eq!(error.to_string(), "conformance scenarios fail: b-two");
-    }
-
-    #[test]
-    fn listed_scenario_that_passes_must_leave_the_list() {
-        let error = Results::parse(OUTPUT)
-            .compare(&parse_list("a-one\nb-two\n"))
-            .unwrap_err();
-        assert!(error.to_string().ends_with("a-one"), "{error}");
+        let passed = OUTPUT.replace("DIFF", "ok");
+        assert!(Results::parse(&passed).check().is_ok());
     }
 
     #[test]
     fn output_without_a_closing_line_is_an_error() {
-        let cut = Results::parse("ok a-one\n");
-        assert!(cut.compare(&BTreeSet::new()).is_err());
+        assert!(Results::parse("ok a-one\n").check().is_err());
+    }
+
+    /// A directory with the reference's golden `a` and ours of the same name, and the list of ours.
+    fn merged(name: &str, own: &str, list: &str) -> Result<String> {
+        let root = std::env::temp_dir().join(format!("goldens-{}-{name}", std::process::id()));
+        let (reference, merged) = (root.join("reference"), root.join("merged"));
+        for directory in [&reference, &merged, &root.join("golden")] {
+            std::fs::create_dir_all(directory)?;
+        }
+        std::fs::write(reference.join("a.json"), "1")?;
+        std::fs::write(reference.join("b.json"), "2")?;
+        std::fs::write(root.join("golden/a.json"), own)?;
+        std::fs::write(root.join("README.md"), list)?;
+        let result = merge(&reference, &root, &merged);
+        let text = ["a.json", "b.json"].map(|name| std::fs::read_to_string(merged.join(name)));
+        std::fs::remove_dir_all(&root)?;
+        result?;
+        let [a, b] = text;
+        Ok(a? + &b?)
+    }
+
+    #[test]
+    fn our_golden_takes_the_place_of_the_reference() {
+        assert_eq!(merged("taken", "3", "| `a.json` | 7 |").unwrap(), "32");
+    }
+
+    #[test]
+    fn golden_without_a_reason_or_a_difference_is_an_error() {
+        assert!(merged("reason", "3", "").is_err());
+        assert!(merged("difference", "1", "| `a.json` | 7 |").is_err());
     }
 }
