@@ -9,7 +9,8 @@
 
 use std::{
     collections::BTreeSet,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
+    os::unix::ffi::OsStringExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
@@ -19,9 +20,10 @@ use anyhow::{Context as _, Result, bail};
 use crate::{
     cache::{Cache, recreate},
     commands::root,
+    system::{System, runtime, stop},
 };
 
-/// Plays all scenarios over each local transport and returns a line for the report.
+/// Plays all scenarios over each transport and returns a line for the report.
 ///
 /// # Errors
 ///
@@ -41,22 +43,46 @@ pub(crate) fn play(cache: &Cache, programs: &Path) -> Result<String> {
         &root()?.join("tests/conformance"),
         &golden,
     )?;
-    let server = programs.join("exec-server");
-    let transports = [
-        ("websocket", "--spawn", "ws://127.0.0.1:{port}"),
-        ("stdio", "--stdio", "stdio"),
+    let player = Player {
+        python: cache.python()?,
+        directory,
+        golden,
+    };
+    let server = programs.join("exec-server").display().to_string();
+    let listen = |address: &str| format!("{server} --listen {address}");
+    let report = [
+        player.play("websocket", &["--spawn", &listen("ws://127.0.0.1:{port}")])?,
+        player.play("stdio", &["--stdio", &listen("stdio")])?,
+        player.play_through_relay(programs)?,
     ];
-    let mut report = Vec::new();
-    for (name, option, listen) in transports {
-        let output = Command::new(cache.python()?)
-            .arg(directory.join("rpcplay"))
-            .arg(option)
-            .arg(format!("{} --listen {listen}", server.display()))
-            .arg("--golden")
-            .arg(&golden)
-            .arg(directory.join("scenarios"))
+    Ok(format!("conformance: {}", report.join("; ")))
+}
+
+/// Plays the scenarios against one server after the other.
+#[derive(Clone)]
+struct Player {
+    python: PathBuf,
+    directory: PathBuf,
+    golden: PathBuf,
+}
+
+impl Player {
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.python);
+        command
+            .arg(self.directory.join("rpcplay"))
             .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::inherit());
+        command
+    }
+
+    fn play(&self, name: &str, target: &[&str]) -> Result<String> {
+        let output = self
+            .command()
+            .args(target)
+            .arg("--golden")
+            .arg(&self.golden)
+            .arg(self.directory.join("scenarios"))
             .output()
             .context("failed to start the conformance player")?;
         let text = String::from_utf8_lossy(&output.stdout);
@@ -65,13 +91,60 @@ pub(crate) fn play(cache: &Cache, programs: &Path) -> Result<String> {
             eprintln!("{text}");
             return Err(error.context(format!("over {name}")));
         }
-        report.push(format!(
+        Ok(format!(
             "{} passed over {name}, {} skipped",
             results.passed.len(),
             results.skipped.len()
-        ));
+        ))
     }
-    Ok(format!("conformance: {}", report.join("; ")))
+
+    /// The whole encrypted path: a local websocket in front of the client library.
+    fn play_through_relay(&self, programs: &Path) -> Result<String> {
+        let home = self.golden.with_file_name("conformance-home");
+        recreate(&home)?;
+        let home = home.display().to_string();
+        let variables = self.server_variables(&home)?;
+        runtime()?.block_on(async {
+            let mut system = System::start(programs, &variables).await?;
+            let (mut proxy, url) = system.proxy(programs).await?;
+            let player = self.clone();
+            let play = move || player.play("the relay", &["--ws", &url, "--home", &home]);
+            let played = tokio::task::spawn_blocking(play).await?;
+            stop(&mut proxy).await;
+            system.stop().await;
+            played
+        })
+    }
+
+    /// What the player expects a server that it does not start itself to inherit.
+    fn server_variables(&self, home: &str) -> Result<Vec<(OsString, OsString)>> {
+        let printed = self
+            .command()
+            .args(["--print-env", "--home", home])
+            .output()
+            .context("failed to start the conformance player")?;
+        // The player prints assignments for a shell, so a shell has to read them.
+        let script = format!(
+            "export {} && exec env -0",
+            String::from_utf8(printed.stdout)?.trim()
+        );
+        let read = Command::new("sh")
+            .args(["-c", &script])
+            .env_clear()
+            .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+            .output()
+            .context("failed to start a shell")?;
+        if !(printed.status.success() && read.status.success()) {
+            bail!("the conformance player does not say what a server has to inherit");
+        }
+        let variables = read.stdout.split(|byte| *byte == 0).filter_map(|entry| {
+            let at = entry.iter().position(|byte| *byte == b'=')?;
+            let (name, value) = (entry.get(..at)?, entry.get(at + 1..)?);
+            let text = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+            Some((text(name), text(value)))
+        });
+        Ok(variables.filter(|(name, _)| name != "PATH").collect())
+    }
 }
 
 /// Puts the expected transcripts together: the reference's, ours in their place where there are some.

@@ -5,6 +5,7 @@
 //! | `up [-- COMMAND ARGS...]` | a whole system on loopback; runs the command through it, or stays up |
 //! | `test` | everything that has to hold before a change goes in |
 //! | `tidy` | the checks on the sources alone |
+//! | `conformance` | the recorded scenarios of the reference, over every transport |
 //! | `prepare` | what the end-to-end tests need, printed for a shell to evaluate |
 //!
 //! Responsible for running other programs in the right order with the right environment. What a
@@ -18,6 +19,7 @@ mod commands;
 mod conformance;
 mod deny;
 mod packages;
+mod system;
 mod test;
 mod tidy;
 mod up;
@@ -50,6 +52,7 @@ fn run(command: Option<&str>, rest: &[String]) -> Result<ExitCode> {
         }
         (Some("test"), []) => test::run(),
         (Some("tidy"), []) => tidy::run(),
+        (Some("conformance"), []) => conformance(),
         (Some("prepare"), []) => prepare(),
         (Some("help" | "--help" | "-h"), []) => {
             eprintln!("{USAGE}");
@@ -57,6 +60,13 @@ fn run(command: Option<&str>, rest: &[String]) -> Result<ExitCode> {
         }
         _ => bail!("{USAGE}"),
     }
+}
+
+/// Plays the conformance scenarios alone.
+fn conformance() -> Result<ExitCode> {
+    let report = conformance::play(&cache::Cache::open()?, &build::programs()?)?;
+    eprintln!("{report}");
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Lets one run single end-to-end tests with nextest itself.
@@ -77,4 +87,5 @@ const USAGE: &str = "usage:
   cargo run -q -p xtask -- up -- COMMAND ARGS...   run one command through it
   cargo run -q -p xtask -- test                    run all checks and tests
   cargo run -q -p xtask -- tidy                    run the checks on the sources
+  cargo run -q -p xtask -- conformance             play the conformance scenarios
   eval \"$(cargo run -q -p xtask -- prepare)\"      set up a shell for cargo nextest run -p e2e-tests";
