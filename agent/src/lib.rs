@@ -13,6 +13,7 @@
 //! - [`rpc`] is the seam between transports and sessions.
 //! - [`session`] owns connections, sessions that outlive them, and the dispatch of methods.
 //! - `process` runs programs; nothing else in the crate spawns any.
+//! - [`sandbox`] confines programs and file requests as clients ask for.
 //! - [`listener`] takes connections of this machine: websocket and standard input and output.
 //! - `fs` reads, writes, lists and watches files; `config_layers` and `capabilities` look at the files
 //!   that configure Codex.
@@ -42,6 +43,7 @@ pub mod program;
 mod random;
 mod relay;
 pub mod rpc;
+pub mod sandbox;
 pub mod serve;
 pub mod session;
 pub mod shutdown;

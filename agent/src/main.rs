@@ -10,10 +10,14 @@ use agent::{
     config::Settings,
     credential, events,
     program::{self, Failure},
+    sandbox,
 };
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    if let Some(code) = sandbox::run_if_first_process() {
+        return code;
+    }
     // First of all, while there are no threads: this may start the program again.
     let secret = match credential::shield() {
         Ok(secret) => secret,

@@ -6,19 +6,59 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid,
+    Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, waitid,
 };
 
 use super::watched::{WatchedFd, watch};
+use crate::sandbox;
 
 /// Exit code when the kernel tells neither a status nor a signal.
 const UNKNOWN_EXIT_CODE: i32 = -1;
+
+/// A session leader of ours.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leader {
+    pub(super) pid: Pid,
+    pub(super) kind: LeaderKind,
+}
+
+/// What a leader is to the client's program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LeaderKind {
+    /// It is the program.
+    Program,
+    /// It is the program, and confined.
+    Confined,
+    /// It is the first process of a sandbox, which passes signals on to the program's group.
+    Sandbox,
+}
+
+impl From<Pid> for Leader {
+    fn from(pid: Pid) -> Self {
+        Self {
+            pid,
+            kind: LeaderKind::Program,
+        }
+    }
+}
+
+impl Leader {
+    /// Signals the program's group. The leader must not have been reaped.
+    pub(super) fn signal(self, signal: Signal) {
+        // Fails only when no member is left to receive it.
+        let _ = match self.kind {
+            LeaderKind::Program | LeaderKind::Confined => kill_process_group(self.pid, signal),
+            LeaderKind::Sandbox => kill_process(self.pid, sandbox::relayed(signal)),
+        };
+    }
+}
 
 /// A session leader of ours and the group it leads.
 #[derive(Debug)]
 pub(super) struct ProcessGroup {
     /// `None` once reaped.
     leader: Mutex<Option<Pid>>,
+    kind: LeaderKind,
     exit_code: OnceLock<i32>,
 }
 
@@ -35,21 +75,28 @@ impl ProcessGroup {
     /// # Errors
     ///
     /// If the descriptor cannot be watched; the child has been killed then.
-    pub(super) fn new(leader: Pid, pidfd: OwnedFd) -> io::Result<(Self, ExitWatch)> {
+    pub(super) fn new(leader: impl Into<Leader>, pidfd: OwnedFd) -> io::Result<(Self, ExitWatch)> {
+        let leader = leader.into();
         match watch(pidfd, tokio::io::Interest::READABLE) {
             Ok(pidfd) => {
                 let group = Self {
-                    leader: Mutex::new(Some(leader)),
+                    leader: Mutex::new(Some(leader.pid)),
+                    kind: leader.kind,
                     exit_code: OnceLock::new(),
                 };
                 Ok((group, ExitWatch { pidfd }))
             }
             Err((pidfd, err)) => {
-                let _ = kill_process_group(leader, Signal::KILL);
+                leader.signal(Signal::KILL);
                 let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
                 Err(err)
             }
         }
+    }
+
+    /// Whether the program is confined.
+    pub(super) fn is_confined(&self) -> bool {
+        self.kind != LeaderKind::Program
     }
 
     /// The exit code, if the leader has ended: the status, or 128 plus the signal.
@@ -70,9 +117,9 @@ impl ProcessGroup {
     /// Signals every process of the group. Does nothing after the leader was reaped.
     pub(super) fn signal(&self, signal: Signal) {
         let leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(leader) = *leader {
-            // Fails only when no member is left to receive it.
-            let _ = kill_process_group(leader, signal);
+        if let Some(pid) = *leader {
+            let kind = self.kind;
+            Leader { pid, kind }.signal(signal);
         }
     }
 

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use exec_proto::process::{Chunk, Evicted, ProcessState, ReadResult, Stream};
 
+use crate::sandbox::denial;
+
 /// Retained output of one process.
 pub(super) const MAX_BYTES: usize = 1 << 20;
 
@@ -25,6 +27,8 @@ pub(super) struct OutputLog {
     events: u64,
     exit_code: Option<i32>,
     closed: bool,
+    /// Whether the program seems to have failed because of its sandbox.
+    denied: bool,
 }
 
 impl OutputLog {
@@ -48,6 +52,12 @@ impl OutputLog {
     pub(super) fn push_exited(&mut self, exit_code: i32) -> u64 {
         self.exit_code = Some(exit_code);
         self.next_event()
+    }
+
+    /// Records that the exit seems to be due to the sandbox, if it does.
+    pub(super) fn judge_exit(&mut self, exit_code: i32) -> bool {
+        self.denied = denial::is_likely(exit_code, self.chunks.iter());
+        self.denied
     }
 
     /// Records the close and returns its number, the last one.
@@ -91,7 +101,7 @@ impl OutputLog {
             exit_code: self.exit_code,
             closed: self.closed,
             failure: None,
-            sandbox_denied: false,
+            sandbox_denied: self.denied,
             evicted: self.evicted_after(after),
         }
     }

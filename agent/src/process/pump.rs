@@ -232,9 +232,13 @@ impl Pump {
     }
 
     async fn emit_exited(&self, exit_code: i32) {
-        let seq = self.process.update(|log| log.push_exited(exit_code));
+        let confined = self.process.group.is_confined();
+        let (denied, seq) = self.process.update(|log| {
+            let denied = confined && log.judge_exit(exit_code);
+            (denied, log.push_exited(exit_code))
+        });
         let process_id = self.process.id.clone();
-        let sandbox_denied = Some(false);
+        let sandbox_denied = Some(denied);
         self.emit(
             EXITED,
             &ExitedNotification {

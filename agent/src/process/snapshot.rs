@@ -36,6 +36,7 @@ use super::spawn::{SpawnRequest, StdioKind};
 use super::table::TableConfig;
 use super::watched::{WatchedFd, watch};
 use crate::environment::{Variables, policy};
+use crate::sandbox::Confinement;
 
 /// Snapshots of one session; the one used longest ago goes first.
 const MAX_SNAPSHOTS: usize = 16;
@@ -128,6 +129,7 @@ impl Snapshots {
         config: &TableConfig,
         params: &StartParams,
         cwd: &Path,
+        confinement: Option<&Confinement>,
     ) -> Option<Restored> {
         let snapshot = params.shell_snapshot.as_ref()?;
         let [shell, flags, command, rest @ ..] = params.argv.as_slice() else {
@@ -144,7 +146,8 @@ impl Snapshots {
             sandbox: params.sandbox.clone(),
         });
         let state = cell.get_or_try_init(|| async {
-            let capture = tokio::time::timeout(CAPTURE_TIME, capture(config, params, cwd));
+            let capture =
+                tokio::time::timeout(CAPTURE_TIME, capture(config, params, cwd, confinement));
             capture.await.ok().flatten().map(Arc::new).ok_or(())
         });
         let state = state.await.ok()?;
@@ -189,7 +192,12 @@ fn prologue(commands: &OwnedFd) -> String {
 }
 
 /// Runs the login shell once. `None` if the profile does not let the capture finish.
-async fn capture(config: &TableConfig, params: &StartParams, cwd: &Path) -> Option<State> {
+async fn capture(
+    config: &TableConfig,
+    params: &StartParams,
+    cwd: &Path,
+    confinement: Option<&Confinement>,
+) -> Option<State> {
     let mark = Uuid::new_v4().simple().to_string();
     let shell = params.argv.first()?;
     let none = std::collections::BTreeMap::new();
@@ -207,11 +215,12 @@ async fn capture(config: &TableConfig, params: &StartParams, cwd: &Path) -> Opti
         variables,
         stdio: StdioKind::Capture,
         extra: None,
+        confinement: confinement.cloned(),
     };
     let mut spawned = config.spawner.spawn(request).await.ok()?;
     let (_, output) = spawned.outputs.pop()?;
     // Ends with this function, and everything that the profile started in its group with it.
-    let (_group, _) = ProcessGroup::new(spawned.pid, spawned.pidfd).ok()?;
+    let (_group, _) = ProcessGroup::new(spawned.leader, spawned.pidfd).ok()?;
     let output = watch(output, Interest::READABLE).ok()?;
     let mark = format!("\n{mark}\n");
     let text = read_until_mark(&output, mark.as_bytes(), 3).await?;

@@ -15,20 +15,29 @@ use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
+use exec_proto::RpcError;
 use exec_proto::process::Stream;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 
 use super::descriptors;
+use super::group::{Leader, LeaderKind};
 use super::lookup;
 use super::pty::{Size, Terminal};
+use super::watched::watch;
 use crate::environment::Variables;
+use crate::sandbox::{self, Confinement, Launch, OUTCOME_BYTES, Prepared, Task};
 
 /// Requests that wait for the spawning thread. A spawn takes about a millisecond.
 const QUEUE: usize = 64;
+
+/// How long a sandbox may take to be set up. Milliseconds unless a file system hangs.
+const OUTCOME_TIME: Duration = Duration::from_secs(30);
 
 /// A checked request.
 pub(super) struct SpawnRequest {
@@ -39,6 +48,8 @@ pub(super) struct SpawnRequest {
     pub(super) stdio: StdioKind,
     /// A descriptor that the child gets besides its standard ones, under the same number.
     pub(super) extra: Option<Arc<OwnedFd>>,
+    /// What the program is confined to.
+    pub(super) confinement: Option<Confinement>,
 }
 
 /// What the child's standard descriptors are.
@@ -57,7 +68,7 @@ pub(super) enum StdioKind {
 /// A running child.
 #[derive(Debug)]
 pub(super) struct Spawned {
-    pub(super) pid: Pid,
+    pub(super) leader: Leader,
     pub(super) pidfd: OwnedFd,
     /// The executor's end of standard input; non-blocking.
     pub(super) input: Option<OwnedFd>,
@@ -65,6 +76,8 @@ pub(super) struct Spawned {
     pub(super) outputs: Vec<(Stream, OwnedFd)>,
     /// The executor's end of the terminal, if there is one, to change its size.
     pub(super) terminal: Option<OwnedFd>,
+    /// Where the sandbox tells whether the program runs.
+    outcome: Option<OwnedFd>,
 }
 
 /// Why a program was not started. The text goes to the client with code -32603.
@@ -82,9 +95,24 @@ pub(super) enum SpawnError {
     /// The operating system's refusal.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// The sandbox could not be set up, or the program not executed in it.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Failure),
+    /// The sandbox did not say anything for too long.
+    #[error("the sandbox was not ready within {} seconds", OUTCOME_TIME.as_secs())]
+    SandboxTimeout,
     /// The executor is shutting down.
     #[error("the executor is shutting down")]
     ShuttingDown,
+}
+
+impl From<SpawnError> for RpcError {
+    fn from(err: SpawnError) -> Self {
+        match err {
+            SpawnError::Sandbox(failure) => failure.for_process(),
+            err => Self::internal(err.to_string()),
+        }
+    }
 }
 
 /// Hands requests to the spawning thread.
@@ -123,15 +151,57 @@ impl Spawner {
             .send((request, answer))
             .await
             .map_err(|_| SpawnError::ShuttingDown)?;
-        spawned.await.map_err(|_| SpawnError::ShuttingDown)?
+        let mut spawned = Unclaimed(Some(spawned.await.map_err(|_| SpawnError::ShuttingDown)??));
+        if let Some(outcome) = spawned
+            .0
+            .as_mut()
+            .and_then(|spawned| spawned.outcome.take())
+        {
+            await_outcome(outcome).await?;
+        }
+        spawned.0.take().ok_or(SpawnError::ShuttingDown)
     }
+}
+
+/// Kills the child unless it is taken out.
+struct Unclaimed(Option<Spawned>);
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if let Some(spawned) = &self.0 {
+            spawned.kill();
+        }
+    }
+}
+
+/// Waits until the program runs in its sandbox.
+async fn await_outcome(pipe: OwnedFd) -> Result<(), SpawnError> {
+    set_nonblocking(&pipe)?;
+    let pipe = watch(pipe, Interest::READABLE).map_err(|(_, err)| err)?;
+    let told = async {
+        let mut told = Vec::new();
+        let mut buffer = [0; OUTCOME_BYTES];
+        while told.len() < buffer.len() {
+            let mut ready = pipe.readable().await?;
+            match ready.try_io(|pipe| Ok(rustix::io::read(pipe, &mut buffer)?)) {
+                Ok(Ok(0)) => break,
+                Ok(Ok(read)) => told.extend_from_slice(buffer.get(..read).unwrap_or_default()),
+                Ok(Err(err)) => return Err(err),
+                Err(_) => {}
+            }
+        }
+        Ok(told)
+    };
+    let told = tokio::time::timeout(OUTCOME_TIME, told).await;
+    let told = told.map_err(|_| SpawnError::SandboxTimeout)??;
+    Ok(sandbox::parse_outcome(&told)?)
 }
 
 impl Spawned {
     /// Kills and reaps a child that nobody wants.
     pub(super) fn kill(&self) {
         use std::os::fd::AsFd as _;
-        let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
+        self.leader.signal(Signal::KILL);
         let id = rustix::process::WaitId::PidFd(self.pidfd.as_fd());
         let _ = rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED);
     }
@@ -154,33 +224,72 @@ fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
     }
     let file = lookup::find(OsStr::new(program), path, &request.cwd)?;
 
-    let mut command = Command::new(file);
-    command
-        .arg0(request.arg0.as_ref().unwrap_or(program))
-        .args(request.argv.iter().skip(1))
-        .current_dir(&request.cwd)
-        .env_clear()
-        .envs(&request.variables);
+    let name = request.arg0.as_ref().unwrap_or(program);
+    let (mut command, outcome, kind, inherited) = match &request.confinement {
+        None => {
+            let mut command = Command::new(file);
+            command
+                .arg0(name)
+                .args(request.argv.iter().skip(1))
+                .current_dir(&request.cwd)
+                .env_clear()
+                .envs(&request.variables);
+            (command, None, LeaderKind::Program, None)
+        }
+        Some(confinement) => {
+            // As without a sandbox, and without asking inside, where it may not even exist.
+            std::fs::read_dir(&request.cwd)?;
+            let argv = std::iter::once(name).chain(request.argv.iter().skip(1));
+            let variables = request.variables.iter();
+            let launch = Launch {
+                task: Task::Program {
+                    program: file,
+                    argv: argv.map(OsString::from).collect(),
+                    environment: variables
+                        .map(|(name, value)| sandbox::variable(name, value))
+                        .collect(),
+                    cwd: request.cwd.clone(),
+                    terminal,
+                },
+                parent: rustix::process::getpid().as_raw_nonzero().get(),
+                confinement: confinement.clone(),
+            };
+            let kind = match confinement.files {
+                Some(_) => LeaderKind::Sandbox,
+                None => LeaderKind::Confined,
+            };
+            let Prepared {
+                command,
+                outcome,
+                inherited,
+            } = launch.prepare()?;
+            (command, Some(outcome), kind, Some(inherited))
+        }
+    };
     let Ends {
         input,
         outputs,
         terminal: master,
     } = connect(&mut command, request.stdio)?;
-    lead_session(&mut command, terminal, request.extra.clone());
+    // In a sandbox the program takes the terminal itself.
+    let control = terminal && kind == LeaderKind::Program;
+    lead_session(&mut command, control, request.extra.clone(), inherited);
 
     let child = command.spawn()?;
     let pid = Pid::from_child(&child);
+    let leader = Leader { pid, kind };
     match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => Ok(Spawned {
-            pid,
+            leader,
             pidfd,
             input,
             outputs,
             terminal: master,
+            outcome,
         }),
         Err(err) => {
             let mut child = child;
-            let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+            leader.signal(Signal::KILL);
             let _ = child.wait();
             Err(io::Error::from(err).into())
         }
@@ -249,7 +358,12 @@ fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     unsafe_code,
     reason = "work between fork and exec has no safe interface"
 )]
-fn lead_session(command: &mut Command, terminal: bool, extra: Option<Arc<OwnedFd>>) {
+fn lead_session(
+    command: &mut Command,
+    terminal: bool,
+    extra: Option<Arc<OwnedFd>>,
+    inherited: Option<Arc<[OwnedFd; 2]>>,
+) {
     // JUSTIFICATION: the standard library offers a process group but neither a session nor a
     // controlling terminal nor a parent-death signal nor limits.
     let limit = descriptors::inherited_limit();
@@ -258,7 +372,8 @@ fn lead_session(command: &mut Command, terminal: bool, extra: Option<Arc<OwnedFd
         if terminal {
             rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
         }
-        if let Some(extra) = &extra {
+        let inherited = inherited.iter().flat_map(|both| both.iter());
+        for extra in extra.iter().map(AsRef::as_ref).chain(inherited) {
             rustix::io::fcntl_setfd(extra, rustix::io::FdFlags::empty())?;
         }
         if let Some(limit) = &limit {

@@ -1,18 +1,19 @@
 //! From a checked start request to a running program.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use exec_proto::RpcError;
 use exec_proto::process::{MAX_TERM_BYTES, StartParams, StartResult};
-use exec_proto::sandbox::SandboxType;
+use exec_proto::sandbox::{SandboxContext, SandboxType};
 use tokio::sync::oneshot;
 
-use super::ProcessTable;
+use super::{ProcessTable, TableConfig};
 use crate::process::MAX_PROCESS_ID_BYTES;
 use crate::process::pty::Size;
 use crate::process::snapshot::{self, Restored};
 use crate::process::spawn::{SpawnRequest, StdioKind};
+use crate::sandbox::{self, Confinement, Purpose};
 
 /// An id that is taken and a request that is checked. Dropping it frees the id.
 #[derive(Debug)]
@@ -78,10 +79,14 @@ impl Reservation {
             return Err(RpcError::internal("the request was started before"));
         };
         let config = &self.table.config;
+        let confinement = match &params.sandbox {
+            None => None,
+            Some(context) => confinement(context, &self.cwd, config).await?,
+        };
         let restored = self
             .table
             .snapshots
-            .restore(config, params, &self.cwd)
+            .restore(config, params, &self.cwd, confinement.as_ref())
             .await;
         let (argv, mut variables, extra) = match restored {
             Some(Restored {
@@ -121,9 +126,13 @@ impl Reservation {
                 (false, false) => StdioKind::Output,
             },
             extra,
+            confinement,
         };
-        let spawned = config.spawner.spawn(request).await;
-        let spawned = spawned.map_err(|err| RpcError::internal(err.to_string()))?;
+        let sandbox_type = match request.confinement {
+            Some(_) => SandboxType::LinuxSeccomp,
+            None => SandboxType::None,
+        };
+        let spawned = config.spawner.spawn(request).await?;
         let gate = self
             .table
             .adopt(params, spawned)
@@ -132,7 +141,7 @@ impl Reservation {
         self.params = None;
         let result = StartResult {
             process_id,
-            sandbox_type: Some(SandboxType::None),
+            sandbox_type: Some(sandbox_type),
         };
         Ok(Started { result, gate })
     }
@@ -143,6 +152,24 @@ impl Drop for Reservation {
         if let Some(params) = &self.params {
             self.table.entries().by_id.remove(&params.process_id);
         }
+    }
+}
+
+/// What a context asks to enforce on a command.
+async fn confinement(
+    context: &SandboxContext,
+    cwd: &Path,
+    config: &TableConfig,
+) -> Result<Option<Confinement>, RpcError> {
+    let (context, cwd) = (context.clone(), cwd.to_owned());
+    let environment = Arc::clone(&config.environment);
+    let evaluate = move || {
+        let temporary = environment.variable("TMPDIR").map(Path::new);
+        sandbox::confinement(&context, Purpose::Command(&cwd), temporary)
+    };
+    match tokio::task::spawn_blocking(evaluate).await {
+        Ok(confinement) => confinement.map_err(sandbox::Refusal::for_process),
+        Err(_) => Err(RpcError::internal("the sandbox policy was not evaluated")),
     }
 }
 
@@ -169,13 +196,6 @@ pub(super) fn check(params: &StartParams) -> Result<(), RpcError> {
     }
     if let Some(snapshot) = &params.shell_snapshot {
         snapshot::check(snapshot)?;
-    }
-    if params
-        .sandbox
-        .as_ref()
-        .is_some_and(|sandbox| sandbox.needs_enforcement())
-    {
-        return refuse("sandbox intent cannot be enforced on this executor");
     }
     if params.enforce_managed_network {
         return refuse("managed networking cannot be enforced on this executor");

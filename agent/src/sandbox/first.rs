@@ -1,0 +1,409 @@
+//! The processes of a sandbox, from the executor's side to the client's program.
+//!
+//! ```text
+//! executor
+//!   `- first process   outside; holds placeholders, passes signals on, ends with the program's code
+//!        `- init       process 1 of new namespaces: builds the tree of files, gives up all rights,
+//!             |        collects orphans, ends with the program's code, and everything with it
+//!             `- program
+//! ```
+//!
+//! To the executor the first process is the program: its end and exit code are the program's. A signal
+//! sent to it reaches the program's process group, except that [`END`] ends everything in the sandbox
+//! and [`PAUSE`] becomes SIGSTOP. When the executor dies, the kernel sends [`END`]; when the first
+//! process dies, it kills init; and when init dies, the kernel kills all that is left in its namespace.
+//! So nothing survives whichever of them is killed.
+//!
+//! Without confined files there is nothing to hold or build: the first process confines itself and
+//! becomes the program.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use exec_proto::sandbox::NetworkAccess;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{
+    DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, WaitStatus, kill_process,
+    set_dumpable_behavior, set_parent_process_death_signal, waitid,
+};
+use rustix::thread::{CapabilitySet, CapabilitySets};
+
+use super::failure::{Failure, Stage, at, report_ready};
+use super::launch::{ARGUMENT, Confinement, Launch, Task};
+use super::placeholder::Placeholder;
+use super::sys::{self, Fork};
+use super::{enter, landlock, seccomp, worker};
+
+/// Runs this process as the first of a sandbox, if that is what it was started for.
+///
+/// Must come first in `main`: before threads, and before anything opens descriptors.
+pub fn run_if_first_process() -> Option<std::process::ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_none_or(|argument| argument != ARGUMENT) {
+        return None;
+    }
+    let mut number = || arguments.next()?.to_str()?.parse().ok();
+    let (Some(request), Some(report)) = (number(), number()) else {
+        return Some(FAILED.into());
+    };
+    let (Ok(request), Ok(report)) = (sys::adopt(request), sys::adopt(report)) else {
+        return Some(FAILED.into());
+    };
+    Some(match run(request, &report) {
+        Ok(code) => u8::try_from(code).unwrap_or(FAILED).into(),
+        Err(failure) => {
+            failure.report(report);
+            FAILED.into()
+        }
+    })
+}
+
+fn run(request: OwnedFd, report: &OwnedFd) -> Result<i32, Failure> {
+    let signals = sys::hold_signals().map_err(at(Stage::Request))?;
+    let launch = Launch::receive(request).map_err(at(Stage::Request))?;
+    // Whoever died before its death signal could be asked for leaves another parent behind.
+    let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
+    if parent != launch.parent {
+        return Err(at(Stage::Request)(io::Error::other("the executor is gone")));
+    }
+    let Launch {
+        confinement, task, ..
+    } = launch;
+    let Some(files) = &confinement.files else {
+        confine(&confinement)?;
+        drop(signals);
+        return Err(become_program(task, report));
+    };
+
+    // File requests look for themselves whether a name is occupied; see `guard`.
+    let occupied = match task {
+        Task::Program { .. } => files.occupied().map(Placeholder::acquire).collect(),
+        Task::Files => Ok(Vec::new()),
+    };
+    let occupied: Vec<Placeholder> = occupied.map_err(at(Stage::Placeholders))?;
+    // In a new namespace the user is nobody at first.
+    let identity = (
+        rustix::process::geteuid().as_raw(),
+        rustix::process::getegid().as_raw(),
+    );
+    set_parent_process_death_signal(Some(END)).map_err(at(Stage::Privileges))?;
+    let init = match sys::fork(namespaces(confinement.network)) {
+        Ok(Fork::Child) => {
+            let code =
+                init(&confinement, task, report, &signals, identity).unwrap_or_else(|failure| {
+                    if let Ok(report) = report.try_clone() {
+                        failure.report(report);
+                    }
+                    FAILED.into()
+                });
+            sys::exit(code)
+        }
+        Ok(Fork::Parent(init)) => init,
+        Err(err) => {
+            occupied.into_iter().for_each(Placeholder::release);
+            return Err(at(Stage::Namespaces)(err));
+        }
+    };
+    let code = supervise(init, &occupied, &signals);
+    occupied.into_iter().for_each(Placeholder::release);
+    sys::exit(code)
+}
+
+fn namespaces(network: NetworkAccess) -> libc::c_int {
+    let always = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC;
+    match network {
+        NetworkAccess::Restricted => always | libc::CLONE_NEWNET,
+        NetworkAccess::Enabled => always,
+    }
+}
+
+/// Waits for init outside, and returns its exit code.
+fn supervise(init: Pid, occupied: &[Placeholder], signals: &OwnedFd) -> i32 {
+    let watch = watch_placeholders(occupied);
+    let mut keep: Vec<_> = occupied.iter().flat_map(Placeholder::descriptors).collect();
+    keep.push(signals.as_fd());
+    if let Ok(Some(watch)) = &watch {
+        keep.push(watch.as_fd());
+    }
+    let kill = || {
+        let _ = kill_process(init, Signal::KILL);
+    };
+    // The ends of the program's pipes are its own.
+    if close_standard()
+        .and_then(|()| sys::close_others(&keep))
+        .is_err()
+        || watch.is_err()
+    {
+        kill();
+    }
+    let watch = watch.ok().flatten();
+    loop {
+        let mut events: Vec<PollFd<'_>> = [Some(signals), watch.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|fd| PollFd::new(fd, PollFlags::IN))
+            .collect();
+        // An interruption looks like an event, and what is waited for is asked for below.
+        let _ = poll(&mut events, None);
+        while let Some(signal) = sys::take_signal(signals) {
+            match Signal::from_named_raw(signal) {
+                Some(Signal::CHILD) | None => {}
+                Some(END) => kill(),
+                Some(signal) => {
+                    let _ = kill_process(init, signal);
+                }
+            }
+        }
+        if let Some(watch) = &watch {
+            let mut buffer = [0; 4096];
+            while rustix::io::read(watch, &mut buffer).is_ok() {}
+            if !occupied.iter().all(Placeholder::is_in_place) {
+                // The protection of that name is gone.
+                kill();
+            }
+        }
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        match waitid(WaitId::Pid(init), options) {
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Ok(Some(status)) => return code_of(&status),
+            Err(_) => return FAILED.into(),
+        }
+    }
+}
+
+/// Tells when something leaves the directories of placeholders.
+fn watch_placeholders(occupied: &[Placeholder]) -> io::Result<Option<OwnedFd>> {
+    if occupied.is_empty() {
+        return Ok(None);
+    }
+    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+    for placeholder in occupied {
+        use std::os::fd::AsRawFd as _;
+        let parent = format!("/proc/self/fd/{}", placeholder.parent().as_raw_fd());
+        let events = WatchFlags::DELETE
+            | WatchFlags::MOVED_FROM
+            | WatchFlags::MOVE_SELF
+            | WatchFlags::DELETE_SELF;
+        inotify::add_watch(&watch, parent, events)?;
+    }
+    Ok(Some(watch))
+}
+
+/// The life of process 1. Returns the program's exit code.
+fn init(
+    confinement: &Confinement,
+    task: Task,
+    report: &OwnedFd,
+    signals: &OwnedFd,
+    identity: (u32, u32),
+) -> Result<i32, Failure> {
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Stage::Privileges))?;
+    keep_identity(identity).map_err(at(Stage::Identity))?;
+    let terminal = matches!(task, Task::Program { terminal: true, .. });
+    if let Some(files) = &confinement.files {
+        let stdin = terminal.then(rustix::stdio::stdin);
+        enter::enter(files, stdin)?;
+    }
+    confine(confinement)?;
+    let program = match sys::fork(0).map_err(at(Stage::Program))? {
+        Fork::Child => {
+            let failure = match task {
+                Task::Files => {
+                    let occupied = confinement.files.iter().flat_map(|files| files.occupied());
+                    worker::serve(report, occupied)
+                }
+                task => become_program(task, report),
+            };
+            if let Ok(report) = report.try_clone() {
+                failure.report(report);
+            }
+            sys::exit(FAILED.into())
+        }
+        Fork::Parent(program) => program,
+    };
+    // Also cleared by giving up rights.
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Stage::Privileges))?;
+    close_standard()
+        .and_then(|()| sys::close_others(&[signals.as_fd()]))
+        .map_err(at(Stage::Program))?;
+    Ok(collect(program, signals))
+}
+
+/// Collects whatever ends, until the program does.
+fn collect(program: Pid, signals: &OwnedFd) -> i32 {
+    loop {
+        let _ = poll(&mut [PollFd::new(signals, PollFlags::IN)], None);
+        while let Some(signal) = sys::take_signal(signals) {
+            let signal = match Signal::from_named_raw(signal) {
+                Some(Signal::CHILD) | None => continue,
+                Some(PAUSE) => Signal::STOP,
+                Some(signal) => signal,
+            };
+            // The program leads a group of its own.
+            let _ = rustix::process::kill_process_group(program, signal);
+        }
+        loop {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+            match waitid(WaitId::Pid(program), options) {
+                Ok(Some(status)) => return code_of(&status),
+                Ok(None) | Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return FAILED.into(),
+            }
+            match rustix::process::wait(rustix::process::WaitOptions::NOHANG) {
+                Ok(Some((ended, status))) if ended == program => return wait_code(status),
+                Ok(Some(_)) => {}
+                _ => break,
+            }
+        }
+    }
+}
+
+/// Inside, the user is who it is outside, and nobody else exists.
+fn keep_identity((user, group): (u32, u32)) -> io::Result<()> {
+    // Without it a process could drop a group that is there to keep it out.
+    std::fs::write("/proc/self/setgroups", "deny")?;
+    std::fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
+    std::fs::write("/proc/self/gid_map", format!("{group} {group} 1"))?;
+    // No namespace in this one. Where /proc/sys is read-only the filter of system calls is enough.
+    let _ = std::fs::write("/proc/sys/user/max_user_namespaces", "0");
+    Ok(())
+}
+
+/// Gives up everything that the program shall not have. From here on it only gets less.
+fn confine(confinement: &Confinement) -> Result<(), Failure> {
+    if confinement.files.is_some() {
+        drop_capabilities().map_err(at(Stage::Privileges))?;
+        // Init is in reach of the program.
+        set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(at(Stage::Privileges))?;
+    }
+    rustix::thread::set_no_new_privs(true).map_err(at(Stage::Privileges))?;
+    let writable = confinement.files.as_ref().map(|files| files.writable());
+    landlock::restrict(confinement.network, writable)
+        .map_err(|err| at(Stage::Landlock)(io::Error::other(err)))?;
+    let mode = seccomp::Mode {
+        network: confinement.network,
+        namespaces: confinement.files.is_some(),
+    };
+    for filter in seccomp::filters(mode).map_err(at(Stage::Seccomp))? {
+        seccompiler::apply_filter(&filter)
+            .map_err(|_| at(Stage::Seccomp)(io::Error::last_os_error()))?;
+    }
+    Ok(())
+}
+
+fn drop_capabilities() -> io::Result<()> {
+    rustix::thread::clear_ambient_capability_set()?;
+    // Executed programs get none back, the superuser's included.
+    for number in 0..u64::BITS {
+        let Some(capability) = CapabilitySet::from_bits(1 << number) else {
+            break;
+        };
+        match rustix::thread::remove_capability_from_bounding_set(capability) {
+            Ok(()) => {}
+            // The kernel knows no more.
+            Err(rustix::io::Errno::INVAL) => break,
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    rustix::thread::set_capabilities(None, none)?;
+    if rustix::thread::capabilities(None)? != none {
+        return Err(io::Error::other("capabilities are left"));
+    }
+    Ok(())
+}
+
+/// Executes the client's program in this process. Returns only if that fails.
+fn become_program(task: Task, report: &OwnedFd) -> Failure {
+    match try_program(task, report) {
+        Ok(never) => match never {},
+        Err(failure) => failure,
+    }
+}
+
+fn try_program(task: Task, report: &OwnedFd) -> Result<std::convert::Infallible, Failure> {
+    let Task::Program {
+        program,
+        argv,
+        environment,
+        cwd,
+        terminal,
+        ..
+    } = task
+    else {
+        return Err(at(Stage::Request)(io::Error::from(
+            io::ErrorKind::InvalidInput,
+        )));
+    };
+    // Fails for the leader of a session, which the first process is when there is no init.
+    let _ = rustix::process::setsid();
+    if terminal {
+        take_terminal().map_err(at(Stage::Terminal))?;
+    }
+    rustix::process::chdir(&cwd).map_err(at(Stage::WorkingDirectory))?;
+    let pipe = report.try_clone().map_err(at(Stage::Request))?;
+    report_ready(&File::from(pipe)).map_err(at(Stage::Request))?;
+    sys::deliver_signals().map_err(at(Stage::Program))?;
+    Err(at(Stage::Program)(sys::exec(&program, &argv, &environment)))
+}
+
+/// Makes the terminal control this session, by the name that it has in here.
+fn take_terminal() -> io::Result<()> {
+    rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    if let Ok(console) = rustix::fs::open("/dev/console", flags, Mode::empty())
+        && rustix::termios::isatty(&console)
+        && rustix::fs::fstat(&console)?.st_rdev
+            == rustix::fs::fstat(rustix::stdio::stdin())?.st_rdev
+    {
+        rustix::stdio::dup2_stdin(&console)?;
+        rustix::stdio::dup2_stdout(&console)?;
+        rustix::stdio::dup2_stderr(&console)?;
+    }
+    Ok(())
+}
+
+/// Lets go of the program's standard descriptors.
+fn close_standard() -> io::Result<()> {
+    let null = rustix::fs::open(
+        Path::new("/dev/null"),
+        OFlags::RDWR | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    Ok(())
+}
+
+fn code_of(status: &WaitIdStatus) -> i32 {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => FAILED.into(),
+    }
+}
+
+fn wait_code(status: WaitStatus) -> i32 {
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => code,
+        (None, Some(signal)) => 128 + signal,
+        (None, None) => FAILED.into(),
+    }
+}
+
+/// Stands for SIGKILL to everything in the sandbox.
+pub(super) const END: Signal = Signal::POWER;
+/// Stands for SIGSTOP.
+pub(super) const PAUSE: Signal = Signal::URG;
+
+/// Exit code when there is no program that could have one.
+const FAILED: u8 = 125;

@@ -1,0 +1,133 @@
+//! What the executor hands to the sandbox's first process, and how that process is started.
+//!
+//! Everything travels through a sealed memory file, never through arguments or the environment: those
+//! can be read by other users, are limited in size, and the environment of a command could make the
+//! loader run the client's code before anything is confined.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+
+use exec_proto::sandbox::NetworkAccess;
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
+use serde::{Deserialize, Serialize};
+
+use super::steps::MountPlan;
+
+/// What to confine, and what to run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Launch {
+    pub(crate) confinement: Confinement,
+    pub(crate) task: Task,
+    /// Whoever waits for the outcome. If it is gone, nothing shall run.
+    pub(crate) parent: i32,
+}
+
+/// What a program is confined to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Confinement {
+    /// `None`: files are as without a sandbox, and no namespaces are used.
+    pub(crate) files: Option<MountPlan>,
+    pub(crate) network: NetworkAccess,
+}
+
+/// What runs in the sandbox.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Task {
+    /// A program of the client.
+    Program {
+        #[serde(with = "super::raw")]
+        program: PathBuf,
+        #[serde(with = "super::raw::list")]
+        argv: Vec<OsString>,
+        /// `NAME=value`.
+        #[serde(with = "super::raw::list")]
+        environment: Vec<OsString>,
+        #[serde(with = "super::raw")]
+        cwd: PathBuf,
+        /// Standard input is a terminal, which shall control the program.
+        terminal: bool,
+    },
+    /// The file requests of a connection, from standard input.
+    Files,
+}
+
+/// The command that starts the sandbox's first process, and the pipe that tells what came of it.
+#[derive(Debug)]
+pub(crate) struct Prepared {
+    pub(crate) command: Command,
+    pub(crate) outcome: OwnedFd,
+    /// What the process needs to inherit. To be given on between fork and exec.
+    pub(crate) inherited: Arc<[OwnedFd; 2]>,
+}
+
+impl Launch {
+    /// Writes the request down for the sandbox's first process.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no memory file or pipe.
+    pub(crate) fn prepare(&self) -> io::Result<Prepared> {
+        let text = serde_json::to_vec(self)?;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let mut file = File::from(rustix::fs::memfd_create("sandbox-request", flags)?);
+        file.write_all(&text)?;
+        file.rewind()?;
+        let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
+        rustix::fs::fcntl_add_seals(&file, seals)?;
+        let (outcome, report) = pipe_with(PipeFlags::CLOEXEC)?;
+        let mut command = Command::new(program());
+        command
+            .arg(ARGUMENT)
+            .arg(file.as_raw_fd().to_string())
+            .arg(report.as_raw_fd().to_string())
+            .env_clear()
+            .current_dir("/");
+        Ok(Prepared {
+            command,
+            outcome,
+            inherited: Arc::new([file.into(), report]),
+        })
+    }
+
+    /// Reads the request from the memory file.
+    pub(super) fn receive(file: OwnedFd) -> io::Result<Self> {
+        let mut text = Vec::new();
+        File::from(file).read_to_end(&mut text)?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+}
+
+/// `NAME=value`.
+pub(crate) fn variable(name: &OsStr, value: &OsStr) -> OsString {
+    let mut text = OsString::with_capacity(name.len() + 1 + value.len());
+    text.push(name);
+    text.push("=");
+    text.push(value);
+    text
+}
+
+/// This very program, even if its file was replaced since.
+fn program() -> PathBuf {
+    PROGRAM
+        .get()
+        .cloned()
+        .unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
+}
+
+/// Uses another program as the first process of sandboxes: this crate's own tests run in one that is
+/// not the executor.
+pub fn set_program(path: PathBuf) {
+    // The first one stays.
+    let _ = PROGRAM.set(path);
+}
+
+static PROGRAM: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+
+/// Not for people, so not in the help text.
+pub(super) const ARGUMENT: &str = "--sandbox-first-process";

@@ -1,0 +1,136 @@
+//! Names that do not exist and must not come into being while a command runs.
+//!
+//! A mount needs something to be mounted on, so such a name is occupied on the host by an empty
+//! directory of a mode that nobody else gives to one ([`MODE`]). Whoever uses it holds a shared lock on
+//! it; the last one to let go removes it. The lock ends with its holder however that dies, and an empty
+//! directory of that mode without a lock is taken over and removed by the next command there, so nothing
+//! has to be written down.
+//!
+//! The mount does not survive the removal of what it is mounted on. [`Placeholder::is_in_place`] tells
+//! whether that happened; the command is ended then.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+/// A name that is occupied, until [`Self::release`].
+#[derive(Debug)]
+pub(super) struct Placeholder {
+    parent: OwnedFd,
+    name: OsString,
+    directory: OwnedFd,
+    stat: Stat,
+}
+
+impl Placeholder {
+    /// Occupies a path, alone or together with others.
+    ///
+    /// # Errors
+    ///
+    /// EEXIST if there is something else by now; whatever the directory says.
+    pub(super) fn acquire(path: &Path) -> io::Result<Self> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Errno::INVAL.into());
+        };
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let parent =
+            rustix::fs::openat2(CWD, parent, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS)?;
+        for _ in 0..ATTEMPTS {
+            // Without a mask, so that the mode is right from the beginning.
+            let mask = rustix::process::umask(Mode::empty());
+            let made = rustix::fs::mkdirat(&parent, name, MODE);
+            rustix::process::umask(mask);
+            match made {
+                Ok(()) | Err(Errno::EXIST) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            let directory =
+                match rustix::fs::openat(&parent, name, flags | OFlags::NOFOLLOW, Mode::empty()) {
+                    Ok(directory) => directory,
+                    // The last user of the one before has just removed it.
+                    Err(Errno::NOENT) => continue,
+                    Err(Errno::NOTDIR | Errno::LOOP) => return Err(Errno::EXIST.into()),
+                    Err(errno) => return Err(errno.into()),
+                };
+            match rustix::fs::flock(&directory, FlockOperation::NonBlockingLockShared) {
+                Ok(()) => {}
+                // It is being removed.
+                Err(Errno::AGAIN) => {
+                    std::thread::sleep(PAUSE);
+                    continue;
+                }
+                Err(errno) => return Err(errno.into()),
+            }
+            let stat = rustix::fs::fstat(&directory)?;
+            let occupied = Self {
+                parent: parent.try_clone()?,
+                name: name.to_owned(),
+                directory,
+                stat,
+            };
+            if !occupied.is_in_place() {
+                continue;
+            }
+            if !has_mode(stat.st_mode) || !is_empty(&occupied.directory)? {
+                return Err(Errno::EXIST.into());
+            }
+            return Ok(occupied);
+        }
+        Err(Errno::BUSY.into())
+    }
+
+    /// Whether the name still is what was mounted on.
+    pub(super) fn is_in_place(&self) -> bool {
+        rustix::fs::statat(&self.parent, &self.name, AtFlags::SYMLINK_NOFOLLOW)
+            .is_ok_and(|found| (found.st_dev, found.st_ino) == (self.stat.st_dev, self.stat.st_ino))
+    }
+
+    /// The directory that has the name.
+    pub(super) fn parent(&self) -> BorrowedFd<'_> {
+        self.parent.as_fd()
+    }
+
+    /// What has to stay open while the name is to be occupied.
+    pub(super) fn descriptors(&self) -> [BorrowedFd<'_>; 2] {
+        [self.parent.as_fd(), self.directory.as_fd()]
+    }
+
+    /// Gives the name back, unless others use it as well.
+    pub(super) fn release(self) {
+        let alone = rustix::fs::flock(&self.directory, FlockOperation::NonBlockingLockExclusive);
+        if alone.is_ok() && self.is_in_place() {
+            // Fails if somebody put something into it: then it is theirs.
+            let _ = rustix::fs::unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR);
+        }
+    }
+}
+
+/// Whether a directory is one of ours.
+pub(super) fn looks_like_one(path: &Path, mode: u32) -> bool {
+    has_mode(mode) && std::fs::read_dir(path).is_ok_and(|mut names| names.next().is_none())
+}
+
+fn has_mode(mode: u32) -> bool {
+    mode & 0o7777 == MODE.as_raw_mode()
+}
+
+fn is_empty(directory: &OwnedFd) -> io::Result<bool> {
+    let mut names = rustix::fs::Dir::read_from(directory)?;
+    let is_own = |name: &[u8]| matches!(name, b"." | b"..");
+    Ok(names.all(|entry| entry.is_ok_and(|entry| is_own(entry.file_name().to_bytes()))))
+}
+
+/// Sticky and read-only: a combination that nobody needs.
+const MODE: Mode = Mode::from_raw_mode(0o1555);
+
+/// Rounds of another's removal that are waited for.
+const ATTEMPTS: u32 = 1000;
+const PAUSE: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests;

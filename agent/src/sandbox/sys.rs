@@ -1,0 +1,214 @@
+//! System calls that no library of ours wraps. All unsafe code of the sandbox is here.
+//!
+//! The callers run in the sandbox's own processes, which have one thread each and nothing of the
+//! executor's memory.
+
+#![expect(
+    unsafe_code,
+    reason = "process creation, signals and mounts have no safe interface"
+)]
+
+use std::ffi::{CString, OsString};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use rustix::process::Pid;
+
+/// Where a process finds itself after a fork.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Fork {
+    /// In the process that forked.
+    Parent(Pid),
+    /// In the new one.
+    Child,
+}
+
+/// Makes a copy of this process, in new namespaces if `flags` say so.
+pub(super) fn fork(flags: libc::c_int) -> io::Result<Fork> {
+    // JUSTIFICATION: new namespaces can only be given to a child when it is made, and a process
+    // cannot enter a new process namespace itself.
+    // SAFETY: without a stack and without CLONE_VM this is a fork. The process has one thread, so
+    // the child's copy of every lock is in order. The pointers are null and not used for these flags.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_clone,
+            libc::c_long::from(flags | libc::SIGCHLD),
+            0,
+            0,
+            0,
+            0,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(match i32::try_from(result).ok().and_then(Pid::from_raw) {
+        Some(pid) => Fork::Parent(pid),
+        None => Fork::Child,
+    })
+}
+
+/// Ends the process at once: nothing of the copied memory is run or flushed.
+pub(super) fn exit(code: i32) -> ! {
+    // JUSTIFICATION: `std::process::exit` runs what the parent registered.
+    // SAFETY: the call does not return and touches no memory.
+    unsafe { libc::_exit(code) }
+}
+
+/// Replaces the program. Returns only if that fails.
+pub(super) fn exec(program: &Path, argv: &[OsString], environment: &[OsString]) -> io::Error {
+    let texts = |list: &[OsString]| -> Result<Vec<CString>, _> {
+        list.iter()
+            .map(|text| CString::new(text.as_bytes()))
+            .collect()
+    };
+    let (Ok(program), Ok(argv), Ok(environment)) = (
+        CString::new(program.as_os_str().as_bytes()),
+        texts(argv),
+        texts(environment),
+    ) else {
+        return io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "nul byte found in provided data",
+        );
+    };
+    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
+        list.iter()
+            .map(|text| text.as_ptr())
+            .chain([std::ptr::null()])
+            .collect()
+    };
+    let (arguments, variables) = (pointers(&argv), pointers(&environment));
+    // JUSTIFICATION: the standard library's `exec` searches for the program, changes signal handling
+    // and cannot pass a variable without a name.
+    // SAFETY: both arrays end with null and point to strings that live until the call returns.
+    unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), variables.as_ptr()) };
+    io::Error::last_os_error()
+}
+
+/// Sets attributes of a mount, and with `recursive` of all mounts in it.
+pub(super) fn set_mount_attributes(
+    mount: BorrowedFd<'_>,
+    set: u64,
+    recursive: bool,
+) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: set,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: 0,
+    };
+    let recursive = if recursive { libc::AT_RECURSIVE } else { 0 };
+    // JUSTIFICATION: no wrapper; the older call cannot change all mounts of a tree at once.
+    // SAFETY: the path is an empty string, the structure is valid for its size and only read.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | recursive,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    check(result)
+}
+
+/// All signals wait, until [`deliver_signals`]. Returns a descriptor to take them from.
+pub(super) fn hold_signals() -> io::Result<OwnedFd> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // JUSTIFICATION: signal masks have no safe interface.
+    // SAFETY: the set is filled before it is read, and lives until the calls return. The descriptor
+    // is new and owned by nobody else.
+    unsafe {
+        libc::sigfillset(set.as_mut_ptr());
+        check(libc::c_long::from(libc::sigprocmask(
+            libc::SIG_SETMASK,
+            set.as_ptr(),
+            std::ptr::null_mut(),
+        )))?;
+        let fd = libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC | libc::SFD_NONBLOCK);
+        check(libc::c_long::from(fd))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Takes one signal from the descriptor of [`hold_signals`].
+pub(super) fn take_signal(fd: &OwnedFd) -> Option<libc::c_int> {
+    let mut info = [0u8; size_of::<libc::signalfd_siginfo>()];
+    match rustix::io::read(fd, &mut info) {
+        Ok(read) if read == info.len() => {
+            // The signal's number is the first member.
+            let number: [u8; 4] = info.first_chunk().copied()?;
+            i32::try_from(u32::from_ne_bytes(number)).ok()
+        }
+        _ => None,
+    }
+}
+
+/// Signals are as a new program expects them: none held, none ignored.
+pub(super) fn deliver_signals() -> io::Result<()> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // JUSTIFICATION: signal masks and dispositions have no safe interface.
+    // SAFETY: the set is emptied before it is read. The default disposition runs no code of ours.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::sigemptyset(set.as_mut_ptr());
+        check(libc::c_long::from(libc::sigprocmask(
+            libc::SIG_SETMASK,
+            set.as_ptr(),
+            std::ptr::null_mut(),
+        )))
+    }
+}
+
+/// Takes over a descriptor that this process was started with.
+///
+/// The caller must be the only one to use that number, which is so for numbers in the arguments that
+/// the executor gives to its own program.
+pub(super) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+    if number <= 2 {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // JUSTIFICATION: an inherited descriptor is only known by its number.
+    // SAFETY: the first call fails for numbers that are not open. This runs before anything else in
+    // the process opens descriptors, and each number is taken once.
+    unsafe {
+        let fd = BorrowedFd::borrow_raw(number);
+        rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
+        Ok(OwnedFd::from_raw_fd(number))
+    }
+}
+
+/// Closes every descriptor above the standard ones except those given.
+pub(super) fn close_others(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut numbers: Vec<u32> = keep
+        .iter()
+        .filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok())
+        .collect();
+    numbers.sort_unstable();
+    let mut first = 3;
+    for number in numbers.into_iter().chain([u32::MAX]) {
+        if number > first {
+            // JUSTIFICATION: descriptors that other code of this process owns are closed here, so
+            // that the ends of pipes are seen in time.
+            // SAFETY: the caller ends by `exit` and never drops or uses the owners of the others.
+            let result =
+                unsafe { libc::syscall(libc::SYS_close_range, first, number.saturating_sub(1), 0) };
+            check(result)?;
+        }
+        first = number.saturating_add(1);
+    }
+    Ok(())
+}
+
+fn check(result: libc::c_long) -> io::Result<()> {
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}

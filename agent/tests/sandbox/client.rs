@@ -1,0 +1,280 @@
+//! An executor, a workspace, and commands in it.
+
+use std::collections::VecDeque;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+
+use crate::support::{Executor, exec_server};
+
+/// An executor over standard input and output.
+pub(crate) struct Client {
+    pub(crate) executor: Executor,
+    events: VecDeque<Value>,
+    last_id: i64,
+    pub(crate) place: Place,
+}
+
+/// What a finished command left.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Finished {
+    pub(crate) code: i64,
+    pub(crate) denied: bool,
+    pub(crate) output: String,
+}
+
+/// A workspace `w` and a directory `o` beside it.
+pub(crate) struct Place {
+    _directory: tempfile::TempDir,
+    pub(crate) root: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        let place = Self {
+            _directory: directory,
+            root,
+        };
+        for (path, content) in [
+            ("w/a.txt", "a\n"),
+            ("w/.env", "secret\n"),
+            ("w/.git/config", "git\n"),
+            ("w/sub/b.env", "b\n"),
+            ("w/private/p.txt", "p\n"),
+            ("w/private/open/f.txt", "f\n"),
+            ("w/docs/d.md", "d\n"),
+            ("o/o.txt", "o\n"),
+        ] {
+            let path = place.root.join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        open_to_all(&place.root);
+        place
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    pub(crate) fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn uri(&self, name: &str) -> String {
+        format!("file://{}", self.text(name))
+    }
+
+    /// The names in the workspace.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = std::fs::read_dir(self.path("w"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// A context with restricted files and no network. A place is a path below this, behind `/`; or a
+    /// special one; or a pattern behind `glob:`.
+    pub(crate) fn context(&self, entries: &[&str]) -> Value {
+        let entry = |text: &&str| {
+            let (access, place) = text.split_once(' ').unwrap();
+            let path = if let Some(pattern) = place.strip_prefix("glob:") {
+                json!({"type": "glob_pattern", "pattern": self.text(pattern)})
+            } else if let Some(path) = place.strip_prefix('/') {
+                json!({"type": "path", "path": self.uri(path)})
+            } else {
+                json!({"type": "special", "value": {"kind": place}})
+            };
+            json!({"path": path, "access": access})
+        };
+        let entries: Vec<Value> = entries.iter().map(entry).collect();
+        json!({
+            "permissions": {"type": "managed", "network": "restricted",
+                "file_system": {"type": "restricted", "entries": entries}},
+            "cwd": self.uri("w"), "workspaceRoots": [self.uri("w")],
+            "windowsSandboxLevel": "disabled",
+        })
+    }
+
+    pub(crate) fn read_only(&self) -> Value {
+        self.context(&["read root"])
+    }
+
+    pub(crate) fn workspace_write(&self, more: &[&str]) -> Value {
+        let mut entries = vec!["read root", "write project_roots"];
+        entries.extend(more);
+        self.context(&entries)
+    }
+}
+
+/// The same context with network access.
+pub(crate) fn with_network(mut context: Value) -> Value {
+    context["permissions"]["network"] = "enabled".into();
+    context
+}
+
+/// Runs `test` with every kind of executor that the user of the tests can start.
+pub(crate) fn for_each_user(test: impl Fn(&mut Client)) {
+    test(&mut Client::new(None));
+    if rustix::process::geteuid().is_root() {
+        test(&mut Client::new(Some(ORDINARY_USER)));
+    }
+}
+
+impl Client {
+    fn new(user: Option<u32>) -> Self {
+        let mut command = Command::new(shared(Path::new(env!("CARGO_BIN_EXE_exec-server"))));
+        command.args(["--listen", "stdio"]);
+        for (name, value) in exec_server(&[]).get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+            .current_dir("/")
+            .env("EXECUTOR_ONLY", "value of the executor");
+        if let Some(user) = user {
+            command.uid(user).gid(user);
+        }
+        let mut client = Self {
+            executor: Executor::spawn(command),
+            events: VecDeque::new(),
+            last_id: 0,
+            place: Place::new(),
+        };
+        client.ok("initialize", json!({"clientName": "test"}));
+        client.executor.send(&json!({"method": "initialized"}));
+        client
+    }
+
+    /// Sends a request and waits for its answer; events before it are kept.
+    pub(crate) fn call(&mut self, method: &str, params: Value) -> Result<Value, (i64, String)> {
+        self.last_id += 1;
+        let id = self.last_id;
+        self.executor
+            .send(&json!({"id": id, "method": method, "params": params}));
+        let events = &mut self.events;
+        let answer = self.executor.receive(|message| {
+            if message.get("method").is_some() {
+                events.push_back(message.clone());
+                return None;
+            }
+            (message["id"] == id).then(|| message.clone())
+        });
+        match answer.get("error") {
+            Some(error) => Err((
+                error["code"].as_i64().unwrap(),
+                error["message"].as_str().unwrap().to_owned(),
+            )),
+            None => Ok(answer["result"].clone()),
+        }
+    }
+
+    pub(crate) fn ok(&mut self, method: &str, params: Value) -> Value {
+        self.call(method, params)
+            .unwrap_or_else(|err| panic!("{method}: {err:?}"))
+    }
+
+    /// The parameters of a start in the workspace.
+    pub(crate) fn start(&self, argv: &[&str], sandbox: Value) -> Value {
+        json!({
+            "processId": format!("p{}", self.last_id), "argv": argv, "cwd": self.place.uri("w"),
+            "tty": false, "env": {"PATH": "/usr/local/bin:/usr/bin:/bin"}, "sandbox": sandbox,
+        })
+    }
+
+    /// Runs a script of the POSIX shell to its end, its errors in order with its output.
+    pub(crate) fn shell(&mut self, script: &str, sandbox: Value) -> Finished {
+        let script = format!("exec 2>&1; {script}");
+        let params = self.start(&["/bin/sh", "-c", &script], sandbox);
+        self.run(params)
+    }
+
+    pub(crate) fn run(&mut self, params: Value) -> Finished {
+        let id = params["processId"].clone();
+        self.ok("process/start", params);
+        self.finish(&id)
+    }
+
+    /// Follows a process to its end.
+    pub(crate) fn finish(&mut self, id: &Value) -> Finished {
+        let mut finished = Finished {
+            code: -1,
+            denied: false,
+            output: String::new(),
+        };
+        while !self.follow(id, &mut finished) {}
+        finished
+    }
+
+    /// Follows a process until it has written a text.
+    pub(crate) fn until(&mut self, id: &Value, text: &str) -> Finished {
+        let mut finished = Finished {
+            code: -1,
+            denied: false,
+            output: String::new(),
+        };
+        while !finished.output.contains(text) {
+            assert!(!self.follow(id, &mut finished), "{finished:?}");
+        }
+        finished
+    }
+
+    fn follow(&mut self, id: &Value, finished: &mut Finished) -> bool {
+        let event = self.events.pop_front();
+        let event = event.unwrap_or_else(|| {
+            self.executor
+                .receive(|message| message.get("method").is_some().then(|| message.clone()))
+        });
+        let params = &event["params"];
+        assert_eq!(params["processId"], *id, "{event}");
+        match event["method"].as_str().unwrap() {
+            "process/output" => {
+                let chunk = exec_proto::base64::decode(params["chunk"].as_str().unwrap()).unwrap();
+                finished.output.push_str(&String::from_utf8_lossy(&chunk));
+            }
+            "process/exited" => {
+                finished.code = params["exitCode"].as_i64().unwrap();
+                finished.denied = params["sandboxDenied"].as_bool().unwrap();
+            }
+            "process/closed" => return true,
+            other => panic!("unexpected {other}"),
+        }
+        false
+    }
+}
+
+/// A file of the build where every user can execute it.
+pub(crate) fn shared(file: &Path) -> PathBuf {
+    static PLACE: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let place = PLACE.get_or_init(|| tempfile::tempdir().unwrap());
+    open_to_all(place.path());
+    let copy = place.path().join(file.file_name().unwrap());
+    if !copy.exists() {
+        std::fs::copy(file, &copy).unwrap();
+    }
+    copy
+}
+
+fn open_to_all(path: &Path) {
+    let metadata = std::fs::symlink_metadata(path).unwrap();
+    let mode = metadata.permissions().mode() | 0o666 | if metadata.is_dir() { 0o111 } else { 0 };
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    if metadata.is_dir() {
+        for entry in std::fs::read_dir(path).unwrap() {
+            open_to_all(&entry.unwrap().path());
+        }
+    }
+}
+
+/// `nobody` on most systems; need not have a name.
+const ORDINARY_USER: u32 = 65_534;

@@ -1,0 +1,21 @@
+//! The sandbox, from outside: the real executor, real programs, the real kernel.
+//!
+//! Each test runs with the executor as the user of the tests, and if that is the superuser also as an
+//! ordinary user. A host that refuses user namespaces fails them all.
+
+#[cfg(test)]
+#[path = "../support/mod.rs"]
+mod support;
+
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod escapes;
+#[cfg(test)]
+mod names;
+#[cfg(test)]
+mod policy;
+#[cfg(test)]
+mod probe;
+#[cfg(test)]
+mod programs;

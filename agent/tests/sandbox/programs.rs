@@ -1,0 +1,185 @@
+//! Programs in a sandbox: starts, ends, signals, terminals.
+
+use serde_json::{Value, json};
+
+use crate::client::{Finished, for_each_user};
+
+#[test]
+fn the_reported_type_is_true() {
+    for_each_user(|client| {
+        let sandbox = |permissions: Value| json!({"permissions": permissions, "windowsSandboxLevel": "disabled"});
+        let restricted = client.place.read_only();
+        for (context, expected) in [
+            (Value::Null, "none"),
+            (sandbox(json!({"type": "disabled"})), "none"),
+            (
+                sandbox(json!({"type": "external", "network": "enabled"})),
+                "none",
+            ),
+            (
+                sandbox(json!({"type": "external", "network": "restricted"})),
+                "linuxSeccomp",
+            ),
+            (restricted, "linuxSeccomp"),
+        ] {
+            let params = client.start(
+                &["/bin/sh", "-c", "grep Seccomp: /proc/self/status"],
+                context,
+            );
+            let id = params["processId"].clone();
+            let result = client.ok("process/start", params);
+            assert_eq!(result["sandboxType"], expected);
+            let mode = if expected == "none" { "0" } else { "2" };
+            assert_eq!(client.finish(&id).output, format!("Seccomp:\t{mode}\n"));
+        }
+    });
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_is_a_failed_start() {
+    for_each_user(|client| {
+        let context = client.place.read_only();
+        let params = client.start(&["/nope"], context.clone());
+        let error = client.call("process/start", params).unwrap_err();
+        assert_eq!(
+            error,
+            (-32603, "No such file or directory (os error 2)".to_owned())
+        );
+        // Present outside, absent inside.
+        let hidden = client.place.context(&["read project_roots"]);
+        let params = client.start(&["/bin/sh", "-c", "true"], hidden);
+        let (code, text) = client.call("process/start", params).unwrap_err();
+        assert!(code == -32603 && text.ends_with("(os error 2)"), "{text}");
+    });
+}
+
+#[test]
+fn a_command_never_runs_in_another_directory() {
+    for_each_user(|client| {
+        let place = &client.place;
+        for context in [
+            place.context(&["read minimal"]),
+            place.context(&["read root", "deny /w"]),
+        ] {
+            let params = client.start(&["/bin/sh", "-c", "pwd"], context);
+            let (code, text) = client.call("process/start", params).unwrap_err();
+            assert_eq!(code, -32603);
+            assert!(
+                text.starts_with("the working directory is not accessible"),
+                "{text}"
+            );
+        }
+        let mut params = client.start(&["true"], client.place.read_only());
+        params["cwd"] = json!(client.place.uri("w/none"));
+        let error = client.call("process/start", params).unwrap_err();
+        assert_eq!(
+            error,
+            (-32603, "No such file or directory (os error 2)".to_owned())
+        );
+    });
+}
+
+#[test]
+fn exit_codes_and_signals_are_the_programs() {
+    for_each_user(|client| {
+        for (script, code, denied) in [
+            ("exit 0", 0, false),
+            ("exit 3", 3, false),
+            ("kill -9 $$", 137, false),
+            ("kill -15 $$", 143, false),
+            ("kill -31 $$", 159, true),
+            ("no-such-command-here 2>/dev/null", 127, false),
+            ("echo 'a castle of sandbox'; exit 1", 1, false),
+            ("echo 'Permission denied'; exit 1", 1, true),
+            ("echo 'Permission denied'", 0, false),
+        ] {
+            let finished = client.shell(script, client.place.read_only());
+            assert_eq!((finished.code, finished.denied), (code, denied), "{script}");
+        }
+    });
+}
+
+#[test]
+fn signals_reach_the_program_and_not_a_launcher() {
+    for_each_user(|client| {
+        let script =
+            "trap 'echo interrupted; exit 7' INT; echo ready; while :; do sleep 0.05; done";
+        let params = client.start(
+            &["/bin/sh", "-c", script],
+            client.place.workspace_write(&[]),
+        );
+        let id = params["processId"].clone();
+        client.ok("process/start", params);
+        client.until(&id, "ready");
+        client.ok(
+            "process/signal",
+            json!({"processId": id, "signal": "interrupt"}),
+        );
+        let Finished { code, output, .. } = client.finish(&id);
+        assert_eq!((code, output.as_str()), (7, "interrupted\n"));
+    });
+}
+
+#[test]
+fn the_terminal_controls_the_program() {
+    for_each_user(|client| {
+        let script = "tty && echo words > /dev/tty && stty size && ps -o pid= -o sid= -p $$; \
+            echo out > /dev/stdout; set -m; sleep 0 & wait; fg 2>&1; read line; echo got $line";
+        let mut params = client.start(&["/bin/sh", "-c", script], client.place.read_only());
+        params["tty"] = json!(true);
+        let id = params["processId"].clone();
+        client.ok("process/start", params);
+        client.until(&id, "24 80");
+        let chunk = exec_proto::base64::encode(b"typed\n");
+        client.ok(
+            "process/write",
+            json!({"processId": id, "writeId": "1", "chunk": chunk}),
+        );
+        let finished = client.finish(&id);
+        assert!(finished.output.ends_with("got typed\r\n"), "{finished:?}");
+        assert!(
+            !finished.output.contains("cannot set terminal"),
+            "{finished:?}"
+        );
+        let script =
+            "trap 'echo interrupted; exit 7' INT; echo ready; while :; do sleep 0.05; done";
+        let mut params = client.start(&["/bin/sh", "-c", script], client.place.read_only());
+        params["tty"] = json!(true);
+        let id = params["processId"].clone();
+        client.ok("process/start", params);
+        client.until(&id, "ready");
+        let chunk = exec_proto::base64::encode(b"\x03");
+        client.ok(
+            "process/write",
+            json!({"processId": id, "writeId": "1", "chunk": chunk}),
+        );
+        let finished = client.finish(&id);
+        assert_eq!(finished.code, 7, "{finished:?}");
+    });
+}
+
+#[test]
+fn the_environment_is_that_of_the_request_alone() {
+    for_each_user(|client| {
+        let mut params = client.start(&["/usr/bin/env"], client.place.read_only());
+        // Loaded into the sandbox's own processes it would run before anything is confined.
+        params["env"] = json!({"LD_PRELOAD": "", "A=B": "c", "ODD": "x=y"});
+        let finished = client.run(params);
+        let mut lines: Vec<&str> = finished.output.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["A=B=c", "LD_PRELOAD=", "ODD=x=y"]);
+    });
+}
+
+#[test]
+fn unconfined_files_keep_their_host_without_network() {
+    for_each_user(|client| {
+        let context = json!({"permissions": {"type": "external", "network": "restricted"},
+            "windowsSandboxLevel": "disabled"});
+        let finished = client.shell(
+            "echo x > ../o/x && cat ../o/x && test -e .codex || echo absent",
+            context,
+        );
+        assert_eq!(finished.output, "x\nabsent\n");
+    });
+}
