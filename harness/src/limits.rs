@@ -49,6 +49,13 @@ pub const INITIALIZE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for `environment/info`, asked only when the handshake did not bring it.
 pub const INFO_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long an executor may go on starting a program after the connection that asked for it was lost.
+/// Then the outcome is unknown. Starting takes milliseconds unless the program's file system hangs.
+pub const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How soon it is asked again in that time.
+pub const START_POLL_INTERVAL: Duration = Duration::from_millis(50);
+
 /// How long a first connection is retried while the executor is offline or the registry is busy.
 /// The reference client makes no new attempt after 14 s.
 pub const CONNECT_BUDGET: Duration = Duration::from_secs(14);

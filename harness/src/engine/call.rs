@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use exec_proto::rpc::RpcError;
 use serde_json::value::RawValue;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::Instant,
+};
 
 use crate::Error;
 
@@ -35,6 +38,8 @@ pub(crate) enum Asker {
     Adopt {
         process: String,
         refusal: RpcError,
+        /// When the executor first said that it was still starting the process.
+        starting_since: Option<Instant>,
         reply: oneshot::Sender<Result<Box<RawValue>, Error>>,
     },
 }
@@ -80,6 +85,8 @@ pub(crate) struct Room {
 pub(crate) struct Pending {
     calls: BTreeMap<i64, Call>,
     unsent: VecDeque<i64>,
+    /// Requests to be sent at a later time.
+    deferred: Vec<(Instant, i64)>,
     next_id: i64,
 }
 
@@ -89,15 +96,38 @@ impl Pending {
         Self {
             calls: BTreeMap::new(),
             unsent: VecDeque::new(),
+            deferred: Vec::new(),
             next_id: 10,
         }
     }
 
     pub(crate) fn add(&mut self, call: Call) {
+        let id = self.insert(call);
+        self.unsent.push_back(id);
+    }
+
+    /// Adds a request that is to be sent at `due`, or at once after a lost connection.
+    pub(crate) fn add_later(&mut self, call: Call, due: Instant) {
+        let id = self.insert(call);
+        self.deferred.push((due, id));
+    }
+
+    fn insert(&mut self, call: Call) -> i64 {
         let id = self.next_id;
         self.next_id += 1;
         self.calls.insert(id, call);
-        self.unsent.push_back(id);
+        id
+    }
+
+    /// When the next of the requests for later is due.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.deferred.iter().map(|(due, _)| *due).min()
+    }
+
+    /// Makes the requests that are due at `now` the next to be sent.
+    pub(crate) fn become_due(&mut self, now: Instant) {
+        let due = self.deferred.extract_if(.., |(due, _)| *due <= now);
+        self.unsent.extend(due.map(|(_, id)| id));
     }
 
     pub(crate) fn has_unsent(&self) -> bool {
@@ -126,6 +156,7 @@ impl Pending {
     /// the old order, the rest is returned. Pages are dropped, since recovery reads anew.
     pub(crate) fn connection_lost(&mut self) -> Vec<Call> {
         let unsent = std::mem::take(&mut self.unsent);
+        self.deferred.clear();
         let mut given_up = Vec::new();
         for (id, mut call) in std::mem::take(&mut self.calls) {
             let was_sent = !unsent.contains(&id);
@@ -147,6 +178,7 @@ impl Pending {
     /// Takes every request out, because the session has ended.
     pub(crate) fn drain(&mut self) -> Vec<Call> {
         self.unsent.clear();
+        self.deferred.clear();
         std::mem::take(&mut self.calls).into_values().collect()
     }
 }

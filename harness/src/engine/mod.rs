@@ -37,7 +37,10 @@ use bytes::Bytes;
 use exec_proto::{environment::Info, http, process as wire, rpc};
 use relay_proto::keys::PublicKey;
 use serde_json::value::RawValue;
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Dial, Error, client::RecoveryConfig, generation::Generation, limits};
@@ -169,6 +172,7 @@ impl Engine {
             let blocked = self.processes.values().any(ProcessRoute::blocks)
                 || self.bodies.values().any(BodyRoute::blocks);
             let has_output = self.pending.has_unsent() || !self.refusals.is_empty();
+            let due = self.pending.next_due();
             tokio::select! {
                 () = self.cancel.cancelled() => break Ended::Closed,
                 job = self.jobs.recv() => match job {
@@ -188,6 +192,9 @@ impl Engine {
                     None => break Ended::Lost(connection_ended()),
                 },
                 () = self.shared.drained.notified() => self.read_back(),
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    self.pending.become_due(Instant::now());
+                }
             }
         };
         (ended, transport)
@@ -300,6 +307,7 @@ impl Engine {
                     let asker = Asker::Adopt {
                         process: process.clone(),
                         refusal,
+                        starting_since: None,
                         reply,
                     };
                     self.ask_for_page(&process, 0, asker);
@@ -319,6 +327,7 @@ impl Engine {
             Asker::Adopt {
                 process,
                 refusal,
+                starting_since,
                 reply,
             } => match outcome {
                 Ok(page) => {
@@ -330,11 +339,44 @@ impl Engine {
                     self.page_arrived(&process, 0, Ok(page));
                     drop(reply.send(result));
                 }
+                Err(error) if is_starting(&error) => {
+                    let now = Instant::now();
+                    let since = starting_since.unwrap_or(now);
+                    let asker = Asker::Adopt {
+                        process: process.clone(),
+                        refusal,
+                        starting_since: Some(since),
+                        reply,
+                    };
+                    self.still_starting(&process, asker, now, since);
+                }
                 Err(_) => {
                     self.processes.remove(&process);
-                    drop(reply.send(Err(failed(refusal))));
+                    drop(reply.send(Err(Error::Rpc {
+                        method: wire::START,
+                        code: refusal.code,
+                        message: refusal.message,
+                    })));
                 }
             },
+        }
+    }
+
+    /// The start that the lost connection had asked for is not done yet: asks again soon.
+    ///
+    /// An executor of release 0.169 that loses a connection within a start leaves the process in that
+    /// state for ever. Whether the program ran cannot be found out then.
+    fn still_starting(&mut self, process: &str, asker: Asker, now: Instant, since: Instant) {
+        let Some(call) = page(process, 0, asker) else {
+            return;
+        };
+        if now.duration_since(since) < limits::START_TIMEOUT {
+            self.pending
+                .add_later(call, now + limits::START_POLL_INTERVAL);
+        } else {
+            self.processes.remove(process);
+            let method = wire::START;
+            self.answer(call, Err(Error::OutcomeUnknown { method }));
         }
     }
 
@@ -374,23 +416,9 @@ impl Engine {
     }
 
     fn ask_for_page(&mut self, process: &str, after: u64, asker: Asker) {
-        let params = wire::ReadParams {
-            process_id: process.to_owned(),
-            after_seq: Some(after),
-            max_bytes: None,
-            wait_ms: Some(0),
-        };
-        let Ok(params) = serde_json::value::to_raw_value(&params) else {
-            return;
-        };
-        self.pending.add(Call {
-            method: wire::READ,
-            params,
-            retry: Retry::Repeat,
-            asker,
-            repeated: false,
-            _room: None,
-        });
+        if let Some(page) = page(process, after, asker) {
+            self.pending.add(page);
+        }
     }
 
     fn answer(&self, call: Call, outcome: Result<Box<RawValue>, Error>) {
@@ -473,6 +501,30 @@ impl std::fmt::Debug for Engine {
             .field("bodies", &self.bodies.len())
             .finish_non_exhaustive()
     }
+}
+
+/// The request for what a process did after `after`.
+fn page(process: &str, after: u64, asker: Asker) -> Option<Call> {
+    let params = wire::ReadParams {
+        process_id: process.to_owned(),
+        after_seq: Some(after),
+        max_bytes: None,
+        wait_ms: Some(0),
+    };
+    Some(Call {
+        method: wire::READ,
+        params: serde_json::value::to_raw_value(&params).ok()?,
+        retry: Retry::Repeat,
+        asker,
+        repeated: false,
+        _room: None,
+    })
+}
+
+/// Whether an executor refuses to read a process because it has not started it yet. Only the text
+/// tells this from a process that it does not know.
+fn is_starting(error: &rpc::RpcError) -> bool {
+    error.code == rpc::code::INVALID_REQUEST && error.message.ends_with(" is starting")
 }
 
 fn connection_ended() -> Error {

@@ -377,6 +377,61 @@ async fn start_whose_answer_was_lost_happens_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn start_that_was_not_done_when_asked_again_is_waited_for() {
+    let (client, mut peer, _script, mut connections) = connected().await;
+    let script = async {
+        let (_, params) = peer.expect("process/start").await;
+        let starting = format!("process id {} is starting", params["processId"]);
+        drop(peer);
+        let mut peer = resumed(&mut connections).await;
+        let (request, _) = peer.expect("process/start").await;
+        peer.refuse(request, -32600, "process already exists").await;
+        for _ in 0..3 {
+            let (request, _) = peer.expect("process/read").await;
+            peer.refuse(request, -32600, &starting).await;
+        }
+        drop(peer);
+        let mut peer = resumed(&mut connections).await;
+        let (request, _) = peer.expect("process/read").await;
+        peer.refuse(request, -32600, &starting).await;
+        let (request, _) = peer.expect("process/read").await;
+        peer.answer(request, page(&[(1, "once")], 4, Some(0), true))
+            .await;
+        peer
+    };
+    let (process, _peer) = tokio::join!(client.start(Command::new(["program"])), script);
+    let output = process.unwrap().output(100).await.unwrap();
+    assert_eq!(output.stdout, b"once");
+}
+
+/// As the reference executor does it when it loses a connection within a start.
+#[tokio::test(start_paused = true)]
+async fn start_that_is_never_done_has_an_unknown_outcome() {
+    let (client, mut peer, _script, mut connections) = connected().await;
+    let script = async {
+        let (_, params) = peer.expect("process/start").await;
+        let starting = format!("process id {} is starting", params["processId"]);
+        drop(peer);
+        let mut peer = resumed(&mut connections).await;
+        let (request, _) = peer.expect("process/start").await;
+        peer.refuse(request, -32600, "process already exists").await;
+        loop {
+            let (request, _) = peer.expect("process/read").await;
+            peer.refuse(request, -32600, &starting).await;
+        }
+    };
+    let command = Command::new(["program"]);
+    let process = tokio::select! {
+        process = client.start(command) => process,
+        () = script => unreachable!("it asks for ever"),
+    };
+    let Err(Error::OutcomeUnknown { method }) = process else {
+        panic!("{process:?}");
+    };
+    assert_eq!(method, "process/start");
+}
+
+#[tokio::test(start_paused = true)]
 async fn start_that_is_refused_the_second_time_is_refused() {
     let (client, mut peer, _script, mut connections) = connected().await;
     let script = async {
