@@ -1,12 +1,12 @@
 //! Faults that end-to-end tests inject.
 
-mod cut_proxy;
+mod proxy;
 mod raw_websocket;
 mod registry_call;
 mod rogue_cloud;
 mod tampering;
 
-pub use cut_proxy::CutProxy;
+pub use proxy::{Counts, End, FaultProxy, Faults, Lane, Scope};
 pub use raw_websocket::{RawWebSocket, Refused};
 pub use registry_call::{Answer, connect_bundle, post, well_formed_key};
 pub use rogue_cloud::{RogueCloud, Visit};

@@ -10,7 +10,7 @@
 //! | [`processes`] | the programs under test as child processes, killed when dropped |
 //! | [`web`] | a web server that says what it was asked |
 //! | [`workspace`] | the project directory that commands run in |
-//! | [`faults`] | a registry that lies, and raw websocket clients |
+//! | [`faults`] | a proxy that harms connections, a registry that lies, raw websocket clients |
 
 pub mod faults;
 pub mod model;
