@@ -5,7 +5,7 @@
 
 mod bad_input;
 mod extensions;
+mod faults;
 mod interop;
-mod recovery;
 mod session;
 mod turn;

@@ -1,0 +1,76 @@
+//! The rendezvous is killed and started again, over and over; the registry is away for a while.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use testkit::{
+    faults::End,
+    processes::{Agent, DEADLINE},
+};
+use tokio::time::Instant;
+
+use super::{
+    fixture::Fixture,
+    load::{Load, Plan},
+};
+
+/// How long the rendezvous is killed again and again, settable with `E2E_FAULT_SECS`.
+fn churn() -> Result<Duration> {
+    let seconds = match std::env::var("E2E_FAULT_SECS") {
+        Ok(text) => text.trim().parse().context("E2E_FAULT_SECS is no number")?,
+        Err(_) => 15,
+    };
+    Ok(Duration::from_secs(seconds))
+}
+
+#[tokio::test]
+async fn commands_outlive_a_rendezvous_that_is_killed_every_second() -> Result<()> {
+    let mut fixture = Fixture::start().await?;
+    let mut executor = Agent::start(&fixture.cloud, &fixture.workspace, &[]).await?;
+    let plan = Plan {
+        clients: 4,
+        parallel: 2,
+        least: 5,
+    };
+    let mut load = Load::start(&fixture, plan).await?;
+    let end = Instant::now() + churn()?;
+    let mut kills = 0;
+    while Instant::now() < end {
+        // Kills in the middle of the work where there is some, and anyway after a second.
+        load.reaches(20, Duration::from_secs(1)).await?;
+        fixture.restart_cloud().await?;
+        executor.still_runs()?;
+        kills += 1;
+    }
+    let reconnects = fixture.proxy.opened(End::Executor) - 1;
+    eprintln!("{kills} kills, {reconnects} new connections of the executor");
+    let tally = load.finish(&fixture, DEADLINE).await?;
+    tally.all_exact(40)?;
+    ensure!(tally.connections > 4, "no session was interrupted");
+    fixture.unharmed(&executor)
+}
+
+/// Without the registry no end can make a new connection; both wait for it.
+#[tokio::test]
+async fn commands_outlive_an_outage_of_the_registry() -> Result<()> {
+    let fixture = Fixture::start().await?;
+    let mut executor = Agent::start(&fixture.cloud, &fixture.workspace, &[]).await?;
+    let plan = Plan {
+        clients: 2,
+        parallel: 3,
+        least: 6,
+    };
+    let mut load = Load::start(&fixture, plan).await?;
+    load.progress(6, DEADLINE).await?;
+    fixture.proxy.close_registry();
+    // What is connected stays so.
+    load.progress(6, DEADLINE).await?;
+    ensure!(fixture.proxy.cut() == 3, "not every end was connected");
+    fixture.proxy.registry_calls_refused(6).await?;
+    executor.still_runs()?;
+    fixture.proxy.heal();
+    let tally = load.finish(&fixture, DEADLINE).await?;
+    tally.all_exact(36)?;
+    ensure!(tally.connections > 2, "no session was interrupted");
+    fixture.unharmed(&executor)
+}
