@@ -150,23 +150,16 @@ const LARGEST_FRAME_BYTES: u64 = 16 << 20;
 
 #[cfg(test)]
 mod tests {
-    use relay_proto::ids::{Seq, StreamId};
+    use relay_proto::ids::Seq;
 
     use super::*;
 
-    fn record(payload: &[u8]) -> Bytes {
-        Frame {
-            stream_id: StreamId::new("stream").unwrap(),
-            ack: 0,
-            ack_bits: 0,
-            body: Body::Data {
-                seq: Seq(1),
-                payload: Bytes::copy_from_slice(payload),
-            },
-            traceparent: None,
-            tracestate: None,
-        }
-        .encode()
+    /// A record as it is on the wire, with number 1.
+    fn record(payload: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(payload.len()).unwrap();
+        let head = [0x08, 1, 0x12, 6, b's', b't', b'r', b'e', b'a', b'm'];
+        let data = [0x2a, length + 6, 0x08, 1, 0x18, 1, 0x22, length];
+        [&head[..], &data, payload].concat()
     }
 
     fn masked(message: &[u8], mask: [u8; 4]) -> Vec<u8> {

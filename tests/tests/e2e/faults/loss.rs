@@ -48,6 +48,46 @@ async fn commands_are_exact_under_loss_duplication_and_reordering() -> Result<()
     Ok(())
 }
 
+/// Far worse than any network that is worth using.
+#[tokio::test]
+#[ignore = "without acknowledgements a lost record that nothing follows is never missed"]
+async fn commands_are_exact_when_most_of_everything_goes_wrong() -> Result<()> {
+    let counts = survive(Faults {
+        lose: 0.2,
+        duplicate: 0.2,
+        reorder: 0.2,
+        corrupt: 0.05,
+        delay: Duration::from_millis(5),
+        ..Faults::default()
+    })
+    .await?;
+    ensure!(counts.lost > 200 && counts.corrupted > 30, "{counts:?}");
+    Ok(())
+}
+
+/// What was lost on one connection is made good on the next.
+#[tokio::test]
+#[ignore = "without acknowledgements a lost record that nothing follows is never missed"]
+async fn commands_are_exact_under_loss_with_cuts_in_between() -> Result<()> {
+    let fixture = Fixture::start().await?;
+    let executor = Agent::start(&fixture.cloud, &fixture.workspace, &[]).await?;
+    let plan = Plan {
+        clients: 3,
+        parallel: 4,
+        least: 10,
+    };
+    let mut load = Load::start(&fixture, plan).await?;
+    fixture.proxy.lose(0.05);
+    for end in [End::Harness, End::Executor, End::Harness] {
+        load.progress(15, DEADLINE).await?;
+        ensure!(fixture.proxy.cut_end(end) > 0, "no {end:?} to cut off");
+    }
+    let tally = load.finish(&fixture, DEADLINE).await?;
+    tally.all_exact(120)?;
+    ensure!(fixture.proxy.counts().lost > 20, "nothing was lost");
+    fixture.unharmed(&executor)
+}
+
 #[tokio::test]
 async fn commands_are_exact_when_bytes_change_on_the_way() -> Result<()> {
     let counts = survive(Faults {
