@@ -103,6 +103,8 @@ pub struct Capabilities {
     pub request_cancel: bool,
     /// `session/close` exists.
     pub session_close: bool,
+    /// `session/keep` exists.
+    pub session_keep: bool,
     /// `fs/batch` exists.
     pub fs_batch: bool,
     /// `fs/append` exists.

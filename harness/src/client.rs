@@ -11,8 +11,10 @@ use std::{
 
 use exec_proto::{
     PathUri,
-    environment::{self, Info},
-    rpc,
+    environment::{self, Capabilities, Info},
+    initialize,
+    process::{self, ListParams, ListResult, ListedProcess},
+    rpc, session,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use relay_proto::{
@@ -30,7 +32,7 @@ use crate::{
         Engine, Job, Shared,
         call::{Asker, Call, Retry, Room},
     },
-    generation::Generation,
+    generation::{Generation, Resume},
     limits,
     transport::AbortOnDrop,
 };
@@ -110,7 +112,41 @@ impl Client {
     ///
     /// What the last attempt failed with, when no attempt within the budget worked.
     pub async fn connect_with(dial: Arc<dyn Dial>, config: ClientConfig) -> Result<Self, Error> {
-        let first = first_connection(&*dial, &config).await?;
+        Self::open(dial, config, None).await
+    }
+
+    /// Connects through `dial` and takes over a session that no connection holds any more, such as
+    /// one that another program has left with [`Client::close`].
+    ///
+    /// Whoever is authorized for the executor and knows the session's id may do so. While another
+    /// connection holds the session, it is tried again until the budget for connecting is used up.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::SessionUnknown`] when it has expired or never existed; otherwise as for
+    /// [`Client::connect_with`].
+    pub async fn resume_with(
+        dial: Arc<dyn Dial>,
+        config: ClientConfig,
+        session_id: &str,
+    ) -> Result<Self, Error> {
+        let opened = Self::open(dial, config, Some(session_id)).await;
+        opened.map_err(|error| match error {
+            Error::Rpc { method, code, .. }
+                if method == initialize::METHOD && code == rpc::code::INVALID_REQUEST =>
+            {
+                Error::SessionUnknown
+            }
+            other => other,
+        })
+    }
+
+    async fn open(
+        dial: Arc<dyn Dial>,
+        config: ClientConfig,
+        session_id: Option<&str>,
+    ) -> Result<Self, Error> {
+        let first = first_connection(&*dial, &config, session_id).await?;
         let cancel = CancellationToken::new();
         let (jobs, queue) = mpsc::channel(limits::JOBS_QUEUED);
         let shared = Arc::new(Shared {
@@ -165,6 +201,72 @@ impl Client {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    pub(crate) fn capabilities(&self) -> Capabilities {
+        self.info().capabilities
+    }
+
+    /// The processes of the session: those that run, and those that have ended and are remembered.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] when the executor has no list.
+    pub async fn processes(&self) -> Result<Vec<ListedProcess>, Error> {
+        if !self.capabilities().process_list {
+            return Err(Error::Unsupported("listing processes"));
+        }
+        let mut processes = Vec::new();
+        let mut params = ListParams::default();
+        loop {
+            let page: ListResult = self.call(process::LIST, &params, Retry::Repeat).await?;
+            processes.extend(page.processes);
+            match page.next {
+                // An executor that goes round in circles must not keep us for ever.
+                Some(next) if Some(&next) > params.after.as_ref() => params.after = Some(next),
+                Some(_) => return Err(Error::Protocol("its list of processes has no end".into())),
+                None => return Ok(processes),
+            }
+        }
+    }
+
+    /// Asks the executor to let the session live this long without a connection, each time, and
+    /// to remember ended processes as long. Returns what it granted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] when the executor has one time for all sessions; the reference's is
+    /// 80 s.
+    pub async fn keep(&self, detached: Duration) -> Result<Duration, Error> {
+        if !self.capabilities().session_keep {
+            return Err(Error::Unsupported("keeping a session"));
+        }
+        let params = session::KeepParams {
+            detached_ms: u64::try_from(detached.as_millis()).unwrap_or(u64::MAX),
+        };
+        let kept: session::KeepResult = self.call(session::KEEP, &params, Retry::Repeat).await?;
+        Ok(Duration::from_millis(kept.detached_ms))
+    }
+
+    /// Ends the session at the executor, which kills its processes, and closes the client.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] when the executor cannot do that; the client is open still.
+    pub async fn close_session(&self) -> Result<(), Error> {
+        if !self.capabilities().session_close {
+            return Err(Error::Unsupported("ending a session"));
+        }
+        let nothing = exec_proto::Empty {};
+        let outcome: Result<exec_proto::Empty, _> =
+            self.call(session::CLOSE, &nothing, Retry::Repeat).await;
+        match outcome {
+            // Ended by the first of two requests, of which the answer was lost.
+            Ok(_) | Err(Error::SessionLost(_)) => {}
+            Err(error) => return Err(error),
+        }
+        self.close().await;
+        Ok(())
     }
 
     /// The executor's name for the session.
@@ -342,12 +444,20 @@ impl Client {
     }
 }
 
-async fn first_connection(dial: &dyn Dial, config: &ClientConfig) -> Result<Generation, Error> {
+async fn first_connection(
+    dial: &dyn Dial,
+    config: &ClientConfig,
+    session_id: Option<&str>,
+) -> Result<Generation, Error> {
     let deadline = Instant::now() + config.connect_budget;
     let mut backoff = Backoff::new(config.recovery.backoff);
     let mut rng = StdRng::from_seed(random_seed());
     loop {
-        let error = match Generation::establish(dial, None).await {
+        let resume = session_id.map(|session_id| Resume {
+            session_id,
+            executor_key: None,
+        });
+        let error = match Generation::establish(dial, resume).await {
             Ok(generation) => return Ok(generation),
             Err(error) => error,
         };

@@ -42,6 +42,20 @@ impl ConnectOptions {
     }
 }
 
+/// What connects to an executor that listens on a websocket, for [`Client::connect_with`]. Sends
+/// `bearer`, if given, only over TLS or to a loopback address.
+///
+/// # Errors
+///
+/// [`Error::Misuse`] for an unusable URL.
+pub fn direct(
+    url: &str,
+    bearer: Option<&SecretString>,
+    connector: Connector,
+) -> Result<Arc<dyn Dial>, Error> {
+    Ok(Arc::new(DirectDial::new(connector, url, bearer)?))
+}
+
 impl Client {
     /// Opens a session with the executor of an environment, through registry and rendezvous.
     ///
@@ -66,7 +80,6 @@ impl Client {
         connector: Connector,
         config: ClientConfig,
     ) -> Result<Self, Error> {
-        let dial = DirectDial::new(connector, url, bearer)?;
-        Self::connect_with(Arc::new(dial), config).await
+        Self::connect_with(direct(url, bearer, connector)?, config).await
     }
 }

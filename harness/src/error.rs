@@ -69,6 +69,11 @@ pub enum Error {
         #[source]
         last: Option<Arc<Self>>,
     },
+    /// The executor does not know the session that was asked for.
+    #[error(
+        "the executor does not know the session: it has expired, or the executor was restarted"
+    )]
+    SessionUnknown,
     /// The session has ended; every operation on its client fails with this.
     #[error("the session with the executor has ended")]
     SessionLost(#[source] Arc<Self>),
@@ -158,6 +163,7 @@ impl Error {
             Self::Offline(_) => "environment_offline",
             Self::Unavailable { .. } => "unavailable",
             Self::RecoveryTimedOut { .. } => "recovery_timed_out",
+            Self::SessionUnknown => "session_unknown",
             Self::SessionLost(_) => "session_lost",
             Self::OutcomeUnknown { .. } => "outcome_unknown",
             Self::ConnectionLost(_) => "connection_lost",

@@ -9,20 +9,22 @@ use bytes::Bytes;
 use exec_proto::{
     Empty, PathUri,
     fs::{
-        self as wire, CanonicalizeParams, CanonicalizeResult, CopyParams, CreateDirectoryParams,
-        DirectoryEntry, GetMetadataParams, GetMetadataResult, ReadDirectoryParams,
-        ReadDirectoryResult, ReadFileParams, ReadFileResult, RemoveParams, WalkOptions, WalkParams,
-        WalkResult, WriteFileParams,
+        self as wire, AppendParams, AppendResult, CanonicalizeParams, CanonicalizeResult,
+        CopyParams, CreateDirectoryParams, DirectoryEntry, GetMetadataParams, GetMetadataResult,
+        ReadDirectoryParams, ReadDirectoryResult, ReadFileParams, ReadFileResult, RemoveParams,
+        RenameParams, SyncParams, WalkOptions, WalkParams, WalkResult, WriteFileParams,
     },
 };
 
 use crate::{Client, Error, engine::call::Retry};
 
+mod batch;
 mod blocks;
 mod tree;
 
+pub use batch::{FsCall, FsOutcome, OnError};
 pub use blocks::{FileReader, FileWriter};
-pub use tree::{Copied, CopyEvent, download, upload};
+pub use tree::{Complete, Copied, CopyEvent, download, upload};
 
 /// The executor's files. Cheap to make: `client.filesystem()`.
 #[derive(Clone, Debug)]
@@ -37,6 +39,15 @@ pub enum Recursion {
     Single,
     /// Parents when creating, contents when removing.
     Recursive,
+}
+
+/// What a rename does with what is at the destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// Takes its place in one step.
+    Replace,
+    /// Leaves it, and fails.
+    Keep,
 }
 
 /// What a missing path means to a removal.
@@ -237,6 +248,73 @@ impl Filesystem {
             sandbox: None,
         };
         let _: Empty = self.client.call(wire::COPY, &params, Retry::Never).await?;
+        Ok(())
+    }
+
+    /// Gives a file, directory or link another name on the same filesystem, in one step.
+    ///
+    /// # Errors
+    ///
+    /// See the type; [`Error::Unsupported`] when the executor cannot rename.
+    pub async fn rename(
+        &self,
+        from: &PathUri,
+        to: &PathUri,
+        existing: Existing,
+    ) -> Result<(), Error> {
+        if !self.client.capabilities().fs_rename {
+            return Err(Error::Unsupported("renaming"));
+        }
+        let params = RenameParams {
+            source_path: from.clone(),
+            destination_path: to.clone(),
+            replace: Some(existing == Existing::Replace),
+            sandbox: None,
+        };
+        let _: Empty = self
+            .client
+            .call(wire::RENAME, &params, Retry::Never)
+            .await?;
+        Ok(())
+    }
+
+    /// Adds to the end of a file, which is made if there is none. Returns where in the file the
+    /// added bytes begin.
+    ///
+    /// # Errors
+    ///
+    /// See the type; [`Error::Unsupported`] when the executor cannot append.
+    pub async fn append(&self, path: &PathUri, contents: impl Into<Bytes>) -> Result<u64, Error> {
+        if !self.client.capabilities().fs_append {
+            return Err(Error::Unsupported("appending"));
+        }
+        let params = AppendParams {
+            path: path.clone(),
+            data_base64: contents.into(),
+            follow_symlinks: None,
+            sandbox: None,
+        };
+        let result: AppendResult = self
+            .client
+            .call(wire::APPEND, &params, Retry::Never)
+            .await?;
+        Ok(result.offset)
+    }
+
+    /// Brings a file, or the names in a directory, to the disk.
+    ///
+    /// # Errors
+    ///
+    /// See the type; [`Error::Unsupported`] when the executor cannot do it on demand.
+    pub async fn sync(&self, path: &PathUri) -> Result<(), Error> {
+        if !self.client.capabilities().fs_sync {
+            return Err(Error::Unsupported("syncing"));
+        }
+        let params = SyncParams {
+            path: Some(path.clone()),
+            ..SyncParams::default()
+        };
+        let _: Empty = self.client.call(wire::SYNC, &params, Retry::Repeat).await?;
         Ok(())
     }
 

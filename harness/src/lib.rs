@@ -42,10 +42,11 @@ mod queue;
 mod transport;
 
 pub use client::{Client, ClientConfig, RecoveryConfig};
-pub use connect::ConnectOptions;
+pub use connect::{ConnectOptions, direct};
 pub use error::Error;
 pub use filesystem::{
-    Copied, CopyEvent, FileReader, FileWriter, Filesystem, Missing, Recursion, download, upload,
+    Complete, Copied, CopyEvent, Existing, FileReader, FileWriter, Filesystem, FsCall, FsOutcome,
+    Missing, OnError, Recursion, download, upload,
 };
 pub use http::{HttpRequest, HttpResponse};
 pub use process::{
@@ -54,4 +55,7 @@ pub use process::{
 };
 pub use transport::{Dial, DialFuture, Transport};
 
-pub use exec_proto::{PathUri, process::EnvInherit};
+pub use exec_proto::{
+    PathUri,
+    process::{EnvInherit, GroupSignal as Signal, ListedProcess, ProcessState},
+};

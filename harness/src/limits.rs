@@ -79,6 +79,35 @@ pub const BLOCKS_IN_FLIGHT: usize = 4;
 /// A local file up to this size is uploaded with one request; larger ones go block by block.
 pub const SMALL_FILE_BYTES: u64 = 1 << 20;
 
+/// Requests with batches of calls on the way at once.
+pub const BATCHES_IN_FLIGHT: usize = 4;
+
+/// Small requests on the way at once, with an executor that takes no batches.
+pub const SMALL_CALLS_IN_FLIGHT: usize = 32;
+
+/// Bytes of contents in one batch of calls, or in its results, of which the executor's limit is
+/// 2 MiB in base64. One call may have more.
+pub const BATCH_BYTES: usize = 1 << 20;
+
+/// Directories and small files that are uploaded together; leaves room in a batch for directories
+/// that have to be named again.
+pub const GROUP_CALLS: usize = 128;
+
+/// Bytes of small files that are uploaded together.
+pub const GROUP_BYTES: u64 = 1 << 20;
+
+/// Bytes of small files that are downloaded together: as many as fill the batches in flight.
+pub const GROUP_READ_BYTES: u64 = 4 << 20;
+
+/// Small files that are downloaded together.
+pub const GROUP_FILES: usize = 1024;
+
+/// A remote file up to this size is read with others in one request.
+pub const BATCHED_READ_BYTES: u64 = 64 << 10;
+
+/// Remote directories that are listed at once.
+pub const DIRECTORIES_AT_ONCE: usize = 64;
+
 /// Bytes of one write to a process. Each write waits for the one before it.
 pub const STDIN_CHUNK_BYTES: usize = 256 << 10;
 

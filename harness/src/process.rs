@@ -9,6 +9,8 @@
 //! | size of a terminal | `stty` before the program, and from a second process on [`ProcessControl::resize`] |
 //! | signals but interrupt | nothing: [`ProcessControl::interrupt`] and [`ProcessControl::terminate`] are all there is |
 //!
+//! Executors that announce the extension for it are asked instead, and none of this happens.
+//!
 //! In each case the program then replaces the shell (`exec`), so process id, process group, signals
 //! and exit code are its own. A program that does not exist then shows as exit code 127, not as a
 //! failed start.
@@ -18,10 +20,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use exec_proto::{
     PathUri,
-    process::{
-        self as wire, EnvInherit, EnvPolicy, Signal, SignalParams, StartParams, StartResult,
-        Stream, TerminateParams, TerminateResult,
-    },
+    process::{self as wire, EnvInherit, EnvPolicy, ReadParams, StartParams, StartResult, Stream},
 };
 
 use crate::{
@@ -128,6 +127,7 @@ pub struct Command {
     env: BTreeMap<String, String>,
     inherit: EnvInherit,
     cwd: Option<PathUri>,
+    id: Option<String>,
     tty: Option<TtySize>,
     stdin: Stdin,
     overflow: Overflow,
@@ -141,6 +141,7 @@ impl Command {
             env: BTreeMap::new(),
             inherit: EnvInherit::All,
             cwd: None,
+            id: None,
             tty: None,
             stdin: Stdin::Null,
             overflow: Overflow::ReadBack,
@@ -165,6 +166,14 @@ impl Command {
     #[must_use]
     pub fn cwd(mut self, directory: PathUri) -> Self {
         self.cwd = Some(directory);
+        self
+    }
+
+    /// Sets the process's name, which no other process of the session may have. Default: a unique
+    /// one.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
         self
     }
 
@@ -239,7 +248,10 @@ impl Client {
         let mut terminal = None;
         let mut feed = None;
         let mut pipe_stdin = false;
-        if let Some(size) = command.tty {
+        let mut options = None;
+        if let Some(size) = command.tty.filter(|_| info.capabilities.process_resize) {
+            options = Some(size.options());
+        } else if let Some(size) = command.tty {
             let (wrapped, prepared) = terminal::Terminal::prepare(self, size, argv);
             argv = wrapped;
             terminal = Some(prepared);
@@ -251,7 +263,7 @@ impl Client {
                 feed = Some(prepared);
             }
         }
-        let id = self.unique_name();
+        let id = command.id.unwrap_or_else(|| self.unique_name());
         let params = StartParams {
             process_id: id.clone(),
             metadata: None,
@@ -276,14 +288,9 @@ impl Client {
             enforce_managed_network: false,
             managed_network: None,
             network_proxy: None,
-            terminal: None,
+            terminal: options,
         };
-        let room = match command.overflow {
-            Overflow::ReadBack => limits::EVENT_QUEUE_BYTES,
-            Overflow::Block => limits::BLOCKING_QUEUE_BYTES,
-        };
-        let queue = Queue::new(room, self.drained());
-        let route = ProcessRoute::new(queue.clone(), command.overflow);
+        let (queue, route) = self.route(command.overflow);
         let stdin = match (command.tty.is_some(), command.stdin, feed) {
             (true, ..) => control::Input::Terminal,
             (false, Stdin::Null, _) => control::Input::None,
@@ -294,7 +301,7 @@ impl Client {
         };
         // Made before the start, so that its drop frees the route when this future is dropped.
         let process = Process {
-            control: ProcessControl::new(self.clone(), id.clone(), stdin, terminal),
+            control: ProcessControl::new(self.clone(), id.clone(), stdin, terminal, String::new()),
             queue,
             closing: false,
         };
@@ -316,6 +323,74 @@ impl Client {
             return Err(error);
         }
         Ok(process)
+    }
+
+    /// Takes over a process of the session that an earlier client has started. Its events come from
+    /// the oldest that the executor retains; when older ones are gone, [`Error::OutputLost`] comes
+    /// first.
+    ///
+    /// `has_terminal` says whether the process was started with one; see [`Client::processes`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::ProcessGone`] when the session has no such process.
+    pub async fn attach(
+        &self,
+        id: &str,
+        has_terminal: bool,
+        overflow: Overflow,
+    ) -> Result<Process, Error> {
+        let (queue, route) = self.route(overflow);
+        let process = Process {
+            control: self.control(id, has_terminal),
+            queue,
+            closing: false,
+        };
+        let params = ReadParams {
+            process_id: id.to_owned(),
+            after_seq: Some(0),
+            max_bytes: None,
+            wait_ms: Some(0),
+        };
+        let _: exec_proto::Empty = self
+            .submit(
+                wire::READ,
+                &params,
+                Retry::Repeat,
+                |reply| Asker::Attach(id.to_owned(), reply),
+                |call| Job::Start {
+                    call,
+                    process: id.to_owned(),
+                    route,
+                },
+            )
+            .await?;
+        Ok(process)
+    }
+
+    /// The means to control a process of the session that an earlier client has started. Whether
+    /// there is one shows when it is used.
+    pub fn control(&self, id: &str, has_terminal: bool) -> ProcessControl {
+        let input = if has_terminal {
+            control::Input::Terminal
+        } else {
+            control::Input::Pipe {
+                can_end: self.capabilities().process_stdin_close,
+            }
+        };
+        // The executor knows the writes of the earlier client by their names.
+        let writes = format!("{}-", self.unique_name());
+        ProcessControl::new(self.clone(), id.to_owned(), input, None, writes)
+    }
+
+    fn route(&self, overflow: Overflow) -> (Arc<Queue<Result<ProcessEvent, Error>>>, ProcessRoute) {
+        let room = match overflow {
+            Overflow::ReadBack => limits::EVENT_QUEUE_BYTES,
+            Overflow::Block => limits::BLOCKING_QUEUE_BYTES,
+        };
+        let queue = Queue::new(room, self.drained());
+        let route = ProcessRoute::new(queue.clone(), overflow);
+        (queue, route)
     }
 }
 
@@ -416,25 +491,6 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.queue.abandon();
     }
-}
-
-/// Sends an interrupt or a termination; used by [`ProcessControl`].
-pub(crate) async fn signal(client: &Client, process: &str) -> Result<(), Error> {
-    let params = SignalParams {
-        process_id: process.to_owned(),
-        signal: Signal::Interrupt,
-    };
-    let _: exec_proto::Empty = client.call(wire::SIGNAL, &params, Retry::Repeat).await?;
-    Ok(())
-}
-
-pub(crate) async fn terminate(client: &Client, process: &str) -> Result<bool, Error> {
-    let params = TerminateParams {
-        process_id: process.to_owned(),
-        grace_ms: None,
-    };
-    let result: TerminateResult = client.call(wire::TERMINATE, &params, Retry::Repeat).await?;
-    Ok(result.running)
 }
 
 pub(crate) fn output_stream(stream: Stream) -> OutputStream {

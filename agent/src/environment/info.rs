@@ -34,6 +34,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     process_read_evicted: true,
     request_cancel: true,
     session_close: true,
+    session_keep: true,
     fs_batch: true,
     fs_append: true,
     fs_rename: true,

@@ -22,7 +22,7 @@ use std::time::Duration;
 use exec_proto::RpcError;
 use exec_proto::process::{CloseStdinParams, StartParams, WriteParams, WriteStatus};
 use tokio::sync::oneshot;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::group::ProcessGroup;
@@ -64,6 +64,8 @@ pub(crate) struct ProcessTable {
     attachment: Arc<Attachment>,
     snapshots: Snapshots,
     entries: Mutex<Entries>,
+    /// How long the record of a process that closes now is kept.
+    closed_retention: Mutex<Duration>,
     /// Cancelled at the end of the session or of the executor, which ends retention early.
     over: CancellationToken,
 }
@@ -71,10 +73,20 @@ pub(crate) struct ProcessTable {
 #[derive(Debug, Default)]
 struct Entries {
     by_id: HashMap<String, Entry>,
-    /// Closed records, oldest first, with their output's size.
-    closed: VecDeque<(Arc<Process>, usize)>,
+    /// Closed records, oldest first.
+    closed: VecDeque<Closed>,
     /// Set at the end of the session; nothing starts any more.
     ended: bool,
+}
+
+/// A closed record.
+#[derive(Debug)]
+struct Closed {
+    process: Arc<Process>,
+    /// The size of its output.
+    bytes: usize,
+    /// Ends the task that waits for the record's time, when the record goes early.
+    _early: DropGuard,
 }
 
 #[derive(Debug)]
@@ -87,6 +99,7 @@ impl ProcessTable {
     pub(crate) fn new(config: TableConfig, attachment: Arc<Attachment>) -> Self {
         Self {
             over: config.shutdown.child_token(),
+            closed_retention: Mutex::new(config.closed_retention),
             config,
             attachment,
             snapshots: Snapshots::default(),
@@ -115,6 +128,13 @@ impl ProcessTable {
         }
         if entries.ended {
             return Err(RpcError::internal("the session has ended"));
+        }
+        // Records that are kept on request must not stand in the way of new processes.
+        if entries.by_id.len() >= MAX_PROCESSES
+            && self.closed_retention() > self.config.closed_retention
+            && let Some(oldest) = entries.closed.pop_front()
+        {
+            entries.forget(&oldest.process);
         }
         if entries.by_id.len() >= MAX_PROCESSES {
             return Err(RpcError::invalid_request(format!(
@@ -165,6 +185,21 @@ impl ProcessTable {
             Some(process) => process.close_stdin().await,
             None => Ok(()),
         }
+    }
+
+    /// Sets how long the records of processes that close from now on are kept.
+    pub(crate) fn keep_closed(&self, retention: Duration) {
+        *self
+            .closed_retention
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = retention;
+    }
+
+    fn closed_retention(&self) -> Duration {
+        *self
+            .closed_retention
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Kills every process group and refuses new starts: the session is over.
@@ -253,29 +288,38 @@ impl ProcessTable {
     /// Keeps a closed record for its time, then frees the id.
     async fn retain(&self, process: Arc<Process>) {
         let mut evicted = Vec::new();
+        let early = CancellationToken::new();
+        // The waiting task must not hold what a record that goes early frees.
+        let record = Arc::downgrade(&process);
         {
             let mut entries = self.entries();
-            entries
-                .closed
-                .push_back((Arc::clone(&process), process.retained_bytes()));
-            let mut bytes: usize = entries.closed.iter().map(|(_, bytes)| bytes).sum();
+            entries.closed.push_back(Closed {
+                bytes: process.retained_bytes(),
+                process,
+                _early: early.clone().drop_guard(),
+            });
+            let mut bytes: usize = entries.closed.iter().map(|closed| closed.bytes).sum();
             while bytes > self.config.closed_output_bytes
-                && let Some((oldest, size)) = entries.closed.pop_front()
+                && let Some(oldest) = entries.closed.pop_front()
             {
-                bytes -= size;
-                entries.forget(&oldest);
+                bytes -= oldest.bytes;
+                entries.forget(&oldest.process);
                 evicted.push(oldest);
             }
         }
         drop(evicted);
         tokio::select! {
-            () = tokio::time::sleep(self.config.closed_retention) => {}
+            () = tokio::time::sleep(self.closed_retention()) => {}
             () = self.over.cancelled() => {}
+            () = early.cancelled() => return,
         }
+        let Some(process) = record.upgrade() else {
+            return;
+        };
         let mut entries = self.entries();
         entries
             .closed
-            .retain(|(closed, _)| !Arc::ptr_eq(closed, &process));
+            .retain(|closed| !Arc::ptr_eq(&closed.process, &process));
         entries.forget(&process);
     }
 }

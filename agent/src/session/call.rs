@@ -49,6 +49,7 @@ pub(super) enum Call {
     Sync(fs::SyncParams),
     Batch(fs::BatchParams),
     SessionClose,
+    SessionKeep(session::KeepParams),
     Cancel(session::CancelParams),
 }
 
@@ -104,6 +105,7 @@ impl Call {
             fs::SYNC => params.decode().map(Self::Sync),
             fs::BATCH => params.decode().map(Self::Batch),
             session::CLOSE => params.decode_none().map(|()| Self::SessionClose),
+            session::KEEP => params.decode().map(Self::SessionKeep),
             session::CANCEL => params.decode().map(Self::Cancel),
             _ => return None,
         })
@@ -145,7 +147,7 @@ impl Call {
             | Self::Batch(_) => "filesystem",
             Self::HttpRequest(_) => "http",
             Self::DiscoverV1(_) | Self::DiscoverV2(_) => "capability discovery",
-            Self::SessionClose => "session",
+            Self::SessionClose | Self::SessionKeep(_) => "session",
             Self::Cancel(_) => "rpc",
         }
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use exec_proto::initialize::{self, InitializeParams, InitializeResult};
 use exec_proto::rpc::{Message, RequestId, encode_error, encode_parse_error, parse};
+use exec_proto::session::KeepResult;
 use exec_proto::{Empty, RpcError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
@@ -265,6 +266,16 @@ impl Connection {
                 self.close_session();
                 let answer = dispatch::answer(&id, Ok(Empty {}));
                 return self.outbox.send(Lane::Control, answer).await;
+            }
+            (State::Ready(attached), Call::SessionKeep(params)) => {
+                let kept = attached.keep(Duration::from_millis(params.detached_ms));
+                let result = KeepResult {
+                    detached_ms: u64::try_from(kept.as_millis()).unwrap_or(u64::MAX),
+                };
+                return self
+                    .outbox
+                    .send(Lane::Control, dispatch::answer(&id, Ok(result)))
+                    .await;
             }
             (State::Ready(attached), call) => (Arc::clone(&attached.session), call),
             (state, call) => {

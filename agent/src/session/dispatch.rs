@@ -176,6 +176,7 @@ pub(super) async fn run(
         | Call::ProcessSignalGroup(_)
         | Call::ProcessResize(_)
         | Call::SessionClose
+        | Call::SessionKeep(_)
         | Call::Cancel(_) => encode_error(
             id,
             &RpcError::internal("the request came to the wrong place"),

@@ -33,6 +33,8 @@ pub struct SessionsConfig {
     pub http: Arc<HttpClient>,
     /// How long a session without a connection is kept.
     pub detached_ttl: Duration,
+    /// How long at most, when a client asks for longer.
+    pub detached_ttl_max: Duration,
     /// How long the record of a closed process is kept.
     pub closed_retention: Duration,
     /// How much output the closed records of one session hold together; beyond it the oldest
@@ -49,14 +51,15 @@ pub struct SessionsConfig {
 }
 
 impl SessionsConfig {
-    /// The defaults: 80 s for both times, as in Codex 0.169, 64 requests, and 30 minutes for a
-    /// stream. The rendezvous resets the streams of a harness whose socket ends, so silence is only
+    /// The defaults: 80 s for both times, as in Codex 0.169, a day on request, 64 requests, and 30
+    /// minutes for a stream. The rendezvous resets the streams of a harness whose socket ends, so silence is only
     /// what is left when that reset was lost; a harness that merely waits pays with one reconnect.
     pub fn new(environment: Arc<ExecutorEnvironment>, http: Arc<HttpClient>) -> Self {
         Self {
             environment,
             http,
             detached_ttl: Duration::from_secs(80),
+            detached_ttl_max: Duration::from_secs(24 * 60 * 60),
             closed_retention: Duration::from_secs(80),
             closed_output_bytes: 64 << 20,
             concurrent_requests: 64,
@@ -83,6 +86,8 @@ pub(super) struct Session {
     pub(super) id: String,
     pub(super) processes: Arc<ProcessTable>,
     attachment: Arc<Attachment>,
+    /// How long it lives without a connection.
+    detached_ttl: Mutex<Duration>,
     place: Mutex<Place>,
 }
 
@@ -219,7 +224,11 @@ impl Sessions {
                         "at most {MAX_SESSIONS} sessions may exist"
                     )));
                 }
-                let session = Arc::new(Session::new(&self.table_config, holder.clone()));
+                let session = Arc::new(Session::new(
+                    &self.table_config,
+                    self.config.detached_ttl,
+                    holder.clone(),
+                ));
                 sessions.insert(session.id.clone(), Arc::clone(&session));
                 session
             }
@@ -266,14 +275,21 @@ impl Serve for Sessions {
 }
 
 impl Session {
-    fn new(config: &TableConfig, holder: Holder) -> Self {
+    fn new(config: &TableConfig, detached_ttl: Duration, holder: Holder) -> Self {
         let attachment = Arc::new(Attachment::default());
         Self {
             id: Uuid::new_v4().hyphenated().to_string(),
             processes: Arc::new(ProcessTable::new(config.clone(), Arc::clone(&attachment))),
             attachment,
+            detached_ttl: Mutex::new(detached_ttl),
             place: Mutex::new(Place::Held(holder)),
         }
+    }
+
+    fn detached_ttl(&self) -> std::sync::MutexGuard<'_, Duration> {
+        self.detached_ttl
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn place(&self) -> std::sync::MutexGuard<'_, Place> {
@@ -282,6 +298,19 @@ impl Session {
 }
 
 impl AttachedSession {
+    /// Sets how long the session lives without a connection, within what the executor allows, and
+    /// returns it. A client that comes back late wants to learn how its programs ended, so records
+    /// of processes that close from now on are kept as long.
+    pub(super) fn keep(&self, wanted: Duration) -> Duration {
+        let config = &self.sessions.config;
+        let kept = wanted.min(config.detached_ttl_max).max(config.detached_ttl);
+        *self.session.detached_ttl() = kept;
+        self.session
+            .processes
+            .keep_closed(kept.max(config.closed_retention));
+        kept
+    }
+
     /// Ends the session: its processes are killed and its id is unknown from now on.
     pub(super) fn close(mut self) {
         self.over = true;
@@ -302,9 +331,10 @@ impl Drop for AttachedSession {
         *self.session.place() = Place::Detached(expiry.clone());
         let sessions = Arc::clone(&self.sessions);
         let session = Arc::clone(&self.session);
+        let ttl = *session.detached_ttl();
         let expire = async move {
             tokio::select! {
-                () = tokio::time::sleep(sessions.config.detached_ttl) => {
+                () = tokio::time::sleep(ttl) => {
                     sessions.expire(&session, &expiry);
                 }
                 () = expiry.cancelled() => {}

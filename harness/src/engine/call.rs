@@ -34,6 +34,8 @@ pub(crate) enum Asker {
     Stream(String, oneshot::Sender<Result<Box<RawValue>, Error>>),
     /// The session task reads back the events of this process after this number.
     Page { process: String, after: u64 },
+    /// The same, for the first page of this process, which another client started.
+    Attach(String, oneshot::Sender<Result<Box<RawValue>, Error>>),
     /// The session task asks whether a repeated start had worked the first time.
     Adopt {
         process: String,
@@ -52,7 +54,7 @@ impl Asker {
             // A body that nobody reads is thrown away as it comes.
             Self::Stream(..) => false,
             // The process may be running whether or not anybody waits; its route has to be settled.
-            Self::Start(..) | Self::Page { .. } | Self::Adopt { .. } => false,
+            Self::Start(..) | Self::Attach(..) | Self::Page { .. } | Self::Adopt { .. } => false,
         }
     }
 }

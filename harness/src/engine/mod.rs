@@ -58,7 +58,8 @@ use route::{BodyRoute, ProcessRoute};
 pub(crate) enum Job {
     /// A request.
     Call(Call),
-    /// `process/start`, with the way of the process's events. They may overtake the answer.
+    /// `process/start`, or the first `process/read` of a process that runs already, with the way of
+    /// the process's events. They may overtake the answer.
     Start {
         call: Call,
         process: String,
@@ -323,6 +324,22 @@ impl Engine {
                 }
                 drop(reply.send(outcome.map_err(failed)));
             }
+            Asker::Attach(process, reply) => match outcome {
+                Ok(page) => {
+                    self.started(&process, false);
+                    self.page_arrived(&process, 0, Ok(page));
+                    let nothing = serde_json::value::to_raw_value(&exec_proto::Empty {});
+                    drop(reply.send(nothing.map_err(|_| Error::ProcessGone)));
+                }
+                Err(error) => {
+                    self.processes.remove(&process);
+                    let error = match error.code {
+                        rpc::code::INVALID_REQUEST => Error::ProcessGone,
+                        _ => failed(error),
+                    };
+                    drop(reply.send(Err(error)));
+                }
+            },
             Asker::Page { process, after } => self.page_arrived(&process, after, outcome),
             Asker::Adopt {
                 process,
@@ -425,6 +442,7 @@ impl Engine {
         match call.asker {
             Asker::Caller(reply)
             | Asker::Start(_, reply)
+            | Asker::Attach(_, reply)
             | Asker::Stream(_, reply)
             | Asker::Adopt { reply, .. } => {
                 // The caller may have gone away.

@@ -1,5 +1,7 @@
 //! A client against a scripted executor over channels.
 
+mod extensions;
+
 use std::{
     collections::VecDeque,
     sync::{
@@ -86,10 +88,19 @@ impl Peer {
 
     /// Answers `initialize` and returns the session that was asked for.
     async fn handshake(&mut self) -> Value {
+        self.handshake_with(&[]).await
+    }
+
+    /// The same, with extensions.
+    async fn handshake_with(&mut self, extensions: &[&str]) -> Value {
+        let mut capabilities = json!({ "fileWriteStreaming": true });
+        for extension in extensions {
+            capabilities[*extension] = json!(true);
+        }
         let (id, params) = self.expect("initialize").await;
         let info = json!({
             "shell": { "name": "sh", "path": "/bin/sh" }, "cwd": "file:///work",
-            "userHomeDir": "file:///home/me", "capabilities": { "fileWriteStreaming": true },
+            "userHomeDir": "file:///home/me", "capabilities": capabilities,
         });
         self.answer(id, json!({ "sessionId": SESSION, "environmentInfo": info }))
             .await;

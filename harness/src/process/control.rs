@@ -1,12 +1,20 @@
 //! Writing to a process and ending it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use bytes::Bytes;
-use exec_proto::process::{self as wire, CloseStdinParams, WriteParams, WriteResult, WriteStatus};
+use exec_proto::process::{
+    self as wire, CloseStdinParams, GroupSignal, ResizeParams, SignalGroupParams,
+    SignalGroupResult, SignalParams, TerminateParams, TerminateResult, WriteParams, WriteResult,
+    WriteStatus,
+};
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::Mutex;
 
 use super::{
@@ -27,6 +35,8 @@ struct Inner {
     id: String,
     /// One write at a time: executors may reorder writes that are on their way together.
     input: Mutex<Writer>,
+    has_terminal: bool,
+    /// What an executor without means of its own needs.
     terminal: Option<Terminal>,
     /// Removes what lies beside the process on the executor when it has ended.
     clean_up: Option<Command>,
@@ -37,6 +47,8 @@ struct Inner {
 struct Writer {
     input: Input,
     ended: bool,
+    /// Before the number in the name of each write.
+    prefix: String,
     next_write: u64,
 }
 
@@ -62,7 +74,9 @@ impl ProcessControl {
         id: String,
         input: Input,
         terminal: Option<Terminal>,
+        prefix: String,
     ) -> Self {
+        let has_terminal = matches!(input, Input::Terminal);
         let clean_up = match &input {
             Input::Feed(feed) => feed.clean_up(),
             _ => terminal.as_ref().and_then(Terminal::clean_up),
@@ -70,6 +84,7 @@ impl ProcessControl {
         let input = Mutex::new(Writer {
             input,
             ended: false,
+            prefix,
             next_write: 1,
         });
         let cleaned_up = AtomicBool::new(false);
@@ -77,6 +92,7 @@ impl ProcessControl {
             client,
             id,
             input,
+            has_terminal,
             terminal,
             clean_up,
             cleaned_up,
@@ -169,7 +185,41 @@ impl ProcessControl {
     ///
     /// What ended the session; a process that has ended is no error.
     pub async fn interrupt(&self) -> Result<(), Error> {
-        super::signal(&self.inner.client, &self.inner.id).await
+        let params = SignalParams {
+            process_id: self.inner.id.clone(),
+            signal: wire::Signal::Interrupt,
+        };
+        let _: exec_proto::Empty = self.ask(wire::SIGNAL, &params, Retry::Repeat).await?;
+        Ok(())
+    }
+
+    /// Sends a signal to the process group; true when the process had not exited.
+    ///
+    /// SIGUSR1 and SIGUSR2 are not sent again over a lost connection, since programs may count
+    /// them; all others may arrive twice.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unsupported`] when the executor knows no signals by name; SIGINT and SIGKILL reach
+    /// it even so. Otherwise what ended the session; a process that has ended is no error.
+    pub async fn signal(&self, signal: GroupSignal) -> Result<bool, Error> {
+        if !self.inner.client.capabilities().process_signal_group {
+            return match signal {
+                GroupSignal::Int => self.interrupt().await.map(|()| true),
+                GroupSignal::Kill => self.terminate().await,
+                _ => Err(Error::Unsupported("signals other than interrupt and kill")),
+            };
+        }
+        let retry = match signal {
+            GroupSignal::Usr1 | GroupSignal::Usr2 => Retry::Never,
+            _ => Retry::Repeat,
+        };
+        let params = SignalGroupParams {
+            process_id: self.inner.id.clone(),
+            signal,
+        };
+        let result: SignalGroupResult = self.ask(wire::SIGNAL_GROUP, &params, retry).await?;
+        Ok(result.running)
     }
 
     /// Kills the process group; true when it was running. Output that was not read yet is dropped.
@@ -178,22 +228,69 @@ impl ProcessControl {
     ///
     /// What ended the session; a process that has ended is no error.
     pub async fn terminate(&self) -> Result<bool, Error> {
-        super::terminate(&self.inner.client, &self.inner.id).await
+        self.terminate_within(Duration::ZERO).await
+    }
+
+    /// Sends SIGTERM to the process group, and kills it when it has not ended within `grace`; true
+    /// when it was running. Returns at once: the executor watches the time.
+    ///
+    /// An executor without that extension kills at once.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Limit`] beyond ten minutes; otherwise as for [`ProcessControl::terminate`].
+    pub async fn terminate_within(&self, grace: Duration) -> Result<bool, Error> {
+        let grace_ms = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        if grace_ms > wire::MAX_GRACE_MS {
+            return Err(Error::Limit {
+                what: "grace period in milliseconds",
+                size: grace_ms,
+                limit: wire::MAX_GRACE_MS,
+            });
+        }
+        let params = TerminateParams {
+            process_id: self.inner.id.clone(),
+            grace_ms: (grace_ms > 0).then_some(grace_ms),
+        };
+        let result: TerminateResult = self.ask(wire::TERMINATE, &params, Retry::Repeat).await?;
+        Ok(result.running)
     }
 
     /// Changes the size of the terminal, as if its window had been resized.
     ///
-    /// The protocol has no method for it, so this runs `stty` on the executor.
+    /// With an executor that has no method for it, this runs `stty` there.
     ///
     /// # Errors
     ///
     /// [`Error::Misuse`] when the process has no terminal, [`Error::Unsupported`] when the executor
     /// cannot do it.
     pub async fn resize(&self, size: TtySize) -> Result<(), Error> {
+        if !self.inner.has_terminal {
+            return Err(Error::Misuse("the process has no terminal".into()));
+        }
+        if self.inner.client.capabilities().process_resize {
+            let options = size.options();
+            let params = ResizeParams {
+                process_id: self.inner.id.clone(),
+                rows: options.rows,
+                cols: options.cols,
+            };
+            let _: exec_proto::Empty = self.ask(wire::RESIZE, &params, Retry::Repeat).await?;
+            return Ok(());
+        }
         match &self.inner.terminal {
             Some(terminal) => terminal.resize(&self.inner.client, size).await,
-            None => Err(Error::Misuse("the process has no terminal".into())),
+            None => Err(Error::Unsupported("changing the size of a terminal")),
         }
+    }
+
+    async fn ask<P: Serialize, R: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: &P,
+        retry: Retry,
+    ) -> Result<R, Error> {
+        self.inner.client.call(method, params, retry).await
     }
 
     /// Removes what this client put beside the process. Done once; failures do not matter.
@@ -216,7 +313,7 @@ impl ProcessControl {
 
     async fn write_raw(&self, writer: &mut Writer, chunk: Bytes) -> Result<(), Error> {
         // One id per write, not per attempt: by it the executor knows a repeated one.
-        let write_id = writer.next_write.to_string();
+        let write_id = format!("{}{}", writer.prefix, writer.next_write);
         writer.next_write += 1;
         let params = WriteParams {
             process_id: self.inner.id.clone(),

@@ -1,10 +1,12 @@
-//! The size of a terminal, which the protocol fixes at 24 x 80.
+//! The size of a terminal, which Codex 0.169 fixes at 24 x 80.
 //!
 //! `stty` sets the size before the program takes the shell's place, so the program sees it from its
 //! first moment. The shell also writes the terminal's name into a private file, with which another
 //! process can set the size later; the kernel then tells the program (SIGWINCH).
 
-use exec_proto::PathUri;
+use std::num::NonZeroU16;
+
+use exec_proto::{PathUri, process::TerminalOptions};
 
 use crate::{Client, Command, Error, limits};
 
@@ -15,6 +17,19 @@ pub struct TtySize {
     pub rows: u16,
     /// Columns.
     pub columns: u16,
+}
+
+impl TtySize {
+    /// What a start asks for. A terminal that does not know its size has the usual one.
+    pub(super) fn options(self) -> TerminalOptions {
+        let usual = Self::default();
+        let or = |value, usual| NonZeroU16::new(value).or(NonZeroU16::new(usual));
+        TerminalOptions {
+            rows: or(self.rows, usual.rows).unwrap_or(NonZeroU16::MIN),
+            cols: or(self.columns, usual.columns).unwrap_or(NonZeroU16::MIN),
+            term: None,
+        }
+    }
 }
 
 impl Default for TtySize {

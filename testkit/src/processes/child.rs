@@ -84,6 +84,13 @@ impl Launch {
         self.home.path()
     }
 
+    /// The command itself, for tests that connect its input and output to something else. Its home
+    /// directory is that of nobody.
+    pub fn into_command(mut self) -> Command {
+        self.command.env("HOME", "/nonexistent");
+        self.command
+    }
+
     /// Starts the program and leaves it running.
     ///
     /// # Errors

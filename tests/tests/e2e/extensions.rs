@@ -17,7 +17,7 @@ const DEAF: &str = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.02; 
 const LOUD: &str = "head -c 3000000 /dev/zero | tr '\\0' x";
 
 /// Flags of the extensions.
-const FLAGS: [&str; 12] = [
+const FLAGS: [&str; 13] = [
     "fsAppend",
     "fsBatch",
     "fsRename",
@@ -30,6 +30,7 @@ const FLAGS: [&str; 12] = [
     "processTerminateGrace",
     "requestCancel",
     "sessionClose",
+    "sessionKeep",
 ];
 
 struct Peer {
@@ -174,6 +175,7 @@ fn methods(directory: &str) -> Vec<(&'static str, Value)> {
         ("fs/sync", json!({"path": file})),
         ("fs/rename", moved),
         ("fs/batch", json!({"calls": []})),
+        ("session/keep", json!({"detachedMs": 0})),
         ("session/close", json!({})),
     ]
 }

@@ -113,6 +113,53 @@ async fn detached_session_expires_after_its_time_and_not_before() {
     assert_eq!(err, (-32600, format!("unknown session id {id}")));
 }
 
+#[tokio::test(start_paused = true)]
+async fn session_is_kept_as_long_as_was_asked_within_the_maximum() {
+    let sessions = sessions();
+    let (mut client, id) = Client::open(&sessions).await;
+    for (asked, granted) in [
+        (0, 80),
+        (79_999, 80),
+        (3_600_000, 3600),
+        (u64::MAX, 86_400),
+        (600_000, 600),
+    ] {
+        let kept = client
+            .ok("session/keep", json!({"detachedMs": asked}))
+            .await;
+        assert_eq!(kept, json!({"detachedMs": granted * 1000}));
+    }
+    for _ in 0..2 {
+        client.disconnect().await;
+        tokio::time::sleep(Duration::from_secs(599)).await;
+        client = Client::resume(&sessions, &id).await;
+    }
+    client.disconnect().await;
+    tokio::time::sleep(Duration::from_secs(601)).await;
+    assert_eq!(sessions.session_count(), 0);
+}
+
+#[tokio::test]
+async fn records_of_a_kept_session_outlive_the_usual_time() {
+    let mut config = config();
+    config.closed_retention = Duration::ZERO;
+    let sessions = Sessions::new(config).unwrap();
+    let (mut client, id) = Client::open(&sessions).await;
+    client
+        .ok("session/keep", json!({"detachedMs": 3_600_000}))
+        .await;
+    client.start("p", &sh("echo kept; exit 7")).await;
+    client.collect("p").await;
+    client.disconnect().await;
+    let mut client = Client::resume(&sessions, &id).await;
+    let read = client.ok("process/read", json!({"processId": "p"})).await;
+    assert_eq!(
+        (&read["exitCode"], &read["closed"]),
+        (&json!(7), &json!(true))
+    );
+    assert_eq!(read["chunks"][0]["chunk"], "a2VwdAo=");
+}
+
 #[tokio::test]
 async fn expiry_kills_whole_groups() {
     let mut config = config();

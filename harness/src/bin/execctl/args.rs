@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser};
 
+use crate::handle::{self, Handle};
+
 /// Run programs and move files on remote executors.
 #[derive(Debug, Parser)]
 #[command(
@@ -66,6 +68,12 @@ pub(crate) enum Subcommand {
     Run(Run),
     /// Open an interactive shell
     Shell(Shell),
+    /// Follow a program that run --detach has started
+    Attach(Attach),
+    /// List the programs of a session that run --detach has made
+    Ps(Ps),
+    /// End a program that run --detach has started, or send it a signal
+    Kill(Kill),
     /// Copy files and directories: ID:/path ./here, or ./here ID:/path
     Cp(Cp),
     /// List a directory
@@ -91,17 +99,31 @@ pub(crate) enum Subcommand {
 #[command(after_help = "\
 Standard input is passed on, with its end, unless it is /dev/null or --no-stdin is given.
 The first Ctrl-C interrupts the program, the second kills it, the third gives up.
-SIGTERM and SIGHUP kill it. When the program has ended, output of what it left running
-is awaited for two quiet seconds.")]
+SIGTERM, SIGHUP and SIGQUIT are passed on by name, and kill it when they come again; so are
+SIGUSR1 and SIGUSR2, any number of times. An executor of Codex 0.169 knows no signals by
+name: there the first three kill it, and the other two do nothing. When the program has ended, output of what it left running
+is awaited for two quiet seconds.
+
+With --detach the program runs on without this one. Its handle, SESSION/PROCESS, is printed
+for attach, ps and kill. The executor keeps 1 MiB of its output, the exit code, and the
+session, for as long after each detachment as --keep-secs says, within its maximum (a day);
+an executor of Codex 0.169 keeps all for 80 seconds.")]
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) place: Place,
     /// Give the program a terminal
     #[arg(long, short)]
     pub(crate) tty: bool,
-    /// Pass on standard input; always on, accepted for the habit of typing -it
-    #[arg(long = "stdin", short = 'i')]
-    pub(crate) _stdin: bool,
+    /// Pass on standard input; on unless detached, where it keeps the input open for attach
+    #[arg(long, short = 'i')]
+    pub(crate) stdin: bool,
+    /// Print a handle and leave the program running
+    #[arg(long, short, conflicts_with = "no_stdin")]
+    pub(crate) detach: bool,
+    /// How long the executor keeps a detached program that nobody is attached to
+    #[arg(long, requires = "detach", default_value_t = 86_400, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) keep_secs: u64,
     /// Do not pass on standard input
     #[arg(long, short = 'n')]
     pub(crate) no_stdin: bool,
@@ -126,6 +148,53 @@ pub(crate) struct Shell {
     pub(crate) login: bool,
 }
 
+/// Arguments of `attach`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Shows the output that the executor retains, the newest 1 MiB, and says when older output is
+gone; then follows. Typed input and Ctrl-C reach the program as with run. Leaving does not
+end it: on a terminal type Enter ~ . , otherwise press Ctrl-C three times or end this
+program. When the program has ended, its exit code is passed on and the session is ended.
+One attach at a time.")]
+pub(crate) struct Attach {
+    /// The program has a terminal; needed only when the executor does not say (Codex 0.169)
+    #[arg(long, short)]
+    pub(crate) tty: bool,
+    /// Do not pass on standard input
+    #[arg(long, short = 'n')]
+    pub(crate) no_stdin: bool,
+    /// What run --detach has printed
+    #[arg(value_name = "HANDLE")]
+    pub(crate) handle: Handle,
+}
+
+/// Arguments of `ps`.
+#[derive(Debug, Args)]
+pub(crate) struct Ps {
+    /// A session, or a handle that run --detach has printed
+    #[arg(value_name = "SESSION|HANDLE")]
+    pub(crate) handle: Handle,
+}
+
+/// Arguments of `kill`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without --signal the program gets SIGTERM, and is killed when it has not ended after the
+grace period. The executor watches the time; this program does not wait. Ended programs
+keep their output and exit code for attach.")]
+pub(crate) struct Kill {
+    /// Only send this signal: HUP, INT, QUIT, KILL, USR1, USR2, TERM, CONT, STOP, TSTP, WINCH
+    #[arg(long, short, conflicts_with = "grace_secs", value_parser = handle::signal)]
+    pub(crate) signal: Option<harness::Signal>,
+    /// Time between SIGTERM and the kill; 0 kills at once
+    #[arg(long, visible_alias = "grace", default_value_t = 10, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(0..=600))]
+    pub(crate) grace_secs: u64,
+    /// What run --detach has printed
+    #[arg(value_name = "HANDLE")]
+    pub(crate) handle: Handle,
+}
+
 /// Where and with which variables a program runs.
 #[derive(Debug, Default, Args)]
 pub(crate) struct Place {
@@ -145,12 +214,19 @@ is local. A relative remote path starts at the executor's working directory. Whe
 destination is an existing directory, the source is copied into it. Directories are
 copied with their contents; SOURCE/. copies the contents alone. Links to files are
 followed, links to directories skipped. The executable bit is kept, other permissions and
-times are not.")]
+times are not.
+New remote files appear when they are complete, and interrupted replacements leave the old
+file, unless the executor is of Codex 0.169. --resume continues an interrupted copy; it
+compares the clocks of both machines, so it may leave out a file that was changed, without
+a change of its size, within their difference after the first copy.")]
 pub(crate) struct Cp {
     /// What to copy
     pub(crate) source: String,
     /// Where to
     pub(crate) destination: String,
+    /// Leave out files that are complete: of the same size, and changed no earlier than the original
+    #[arg(long)]
+    pub(crate) resume: bool,
     /// No progress bar
     #[arg(long, short)]
     pub(crate) quiet: bool,
@@ -300,9 +376,28 @@ mod tests {
     }
 
     #[test]
+    fn detached_programs_are_named_by_handles() {
+        let cli = parse(&["run", "-d", "-it", "--keep-secs", "60", "--", "sh"]).unwrap();
+        let Subcommand::Run(run) = cli.command else {
+            panic!("not run")
+        };
+        assert!(run.detach && run.stdin && run.tty);
+        assert_eq!(run.keep_secs, 60);
+        let cli = parse(&["kill", "-s", "sigusr1", "s/1"]).unwrap();
+        let Subcommand::Kill(kill) = cli.command else {
+            panic!("not kill")
+        };
+        assert_eq!(kill.signal, Some(harness::Signal::Usr1));
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for line in [
             &["run"][..],
+            &["run", "--keep-secs", "5", "true"],
+            &["attach", "/1"],
+            &["kill", "-s", "SEGV", "s/1"],
+            &["kill", "-s", "TERM", "--grace", "5", "s/1"],
             &["cp", "one"],
             &["frobnicate"],
             &["--url", "ws://x", "--registry", "http://y", "info"],

@@ -20,6 +20,23 @@ const MAX_TOKEN_BYTES: u64 = 64 << 10;
 
 /// Connects to what flags, variables and files say; `environment` comes from an operand.
 pub(crate) async fn connect(global: &Global, environment: Option<&str>) -> Result<Client, Failure> {
+    let (dial, timing, is_direct) = way(global, environment)?;
+    let connected = Client::connect_with(dial, timing).await;
+    connected.map_err(|error| failure(error, is_direct))
+}
+
+/// Connects and takes over a session that an earlier `run --detach` has left.
+pub(crate) async fn resume(global: &Global, session: &str) -> Result<Client, Failure> {
+    let (dial, timing, is_direct) = way(global, None)?;
+    let connected = Client::resume_with(dial, timing, session).await;
+    connected.map_err(|error| failure(error, is_direct))
+}
+
+/// What connects, how long it is tried, and whether there is no registry on the way.
+fn way(
+    global: &Global,
+    environment: Option<&str>,
+) -> Result<(Arc<dyn Dial>, ClientConfig, bool), Failure> {
     let config = Config::load(global, &config::variables(), environment)?;
     let connector = connector(&config)?;
     let timing = ClientConfig {
@@ -28,18 +45,22 @@ pub(crate) async fn connect(global: &Global, environment: Option<&str>) -> Resul
     };
     match config.endpoint {
         Endpoint::Registry { url, environment } => {
-            let mut options = options(&url, environment, config.token, connector)?;
-            options.config = timing;
-            Ok(Client::connect(options).await?)
+            let options = options(&url, environment, config.token, connector)?;
+            Ok((options.into_dial()?, timing, false))
         }
         Endpoint::Direct { url } => {
             let bearer = config.token.map(read_token).transpose()?;
-            let connected = Client::connect_direct(&url, bearer.as_ref(), connector, timing).await;
-            connected.map_err(|error| match error {
-                Error::Unavailable { .. } | Error::Refused(_) => Failure::from(error),
-                other => Failure::from(other).context("failed to connect"),
-            })
+            let dial = harness::direct(&url, bearer.as_ref(), connector)
+                .map_err(|error| failure(error, true))?;
+            Ok((dial, timing, true))
         }
+    }
+}
+
+fn failure(error: Error, is_direct: bool) -> Failure {
+    match error {
+        Error::Misuse(_) if is_direct => Failure::from(error).context("failed to connect"),
+        other => Failure::from(other),
     }
 }
 

@@ -1,8 +1,11 @@
 //! `execctl cp`: files and directories both ways.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
-use harness::{Client, Command, Copied, CopyEvent, PathUri, Recursion, download, upload};
+use harness::{Client, Command, Complete, Copied, CopyEvent, PathUri, Recursion, download, upload};
 use serde_json::json;
 
 use crate::{
@@ -10,7 +13,7 @@ use crate::{
     connect::connect,
     exit::Failure,
     output::Printer,
-    progress::Progress,
+    progress::{Progress, per_second},
     target::{Target, common_environment},
 };
 
@@ -28,6 +31,12 @@ pub(crate) async fn cp(global: &Global, args: Cp, printer: Printer) -> Result<u8
     let source = Target::parse(&args.source);
     let destination = Target::parse(&args.destination);
     let progress = Progress::new(!args.quiet && !printer.is_json());
+    let complete = if args.resume {
+        Complete::Skip
+    } else {
+        Complete::Copy
+    };
+    let began = Instant::now();
     let copied = match (&source, &destination) {
         (Target::Local(_), Target::Local(_)) => {
             return Err(Failure::usage(
@@ -36,13 +45,13 @@ pub(crate) async fn cp(global: &Global, args: Cp, printer: Printer) -> Result<u8
         }
         (Target::Local(local), Target::Remote { environment, path }) => {
             let client = connect(global, environment.as_deref()).await?;
-            let copied = send(&client, local, path, &progress, printer).await?;
+            let copied = send(&client, local, path, complete, &progress, printer).await?;
             client.close().await;
             Some(copied)
         }
         (Target::Remote { environment, path }, Target::Local(local)) => {
             let client = connect(global, environment.as_deref()).await?;
-            let copied = fetch(&client, path, local, &progress, printer).await?;
+            let copied = fetch(&client, path, local, complete, &progress, printer).await?;
             client.close().await;
             Some(copied)
         }
@@ -65,12 +74,15 @@ pub(crate) async fn cp(global: &Global, args: Cp, printer: Printer) -> Result<u8
             None
         }
     };
-    drop(progress);
     let copied = copied.unwrap_or_default();
+    let elapsed = began.elapsed();
+    progress.finished(&copied, elapsed);
     if printer.is_json() {
         let object = json!({
             "type": "copied", "files": copied.files, "directories": copied.directories,
-            "bytes": copied.bytes, "skipped": copied.skipped,
+            "bytes": copied.bytes, "unchanged": copied.unchanged, "skipped": copied.skipped,
+            "elapsed_ms": u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            "bytes_per_second": per_second(copied.bytes, elapsed),
         });
         printer.result(&object, "")?;
     }
@@ -81,6 +93,7 @@ async fn send(
     client: &Client,
     local: &str,
     remote: &str,
+    complete: Complete,
     progress: &Progress,
     printer: Printer,
 ) -> Result<Copied, Failure> {
@@ -102,7 +115,7 @@ async fn send(
         destination
     };
     let mut executable = Vec::new();
-    let copied = upload(Path::new(local), &fs, &target, &mut |event| {
+    let copied = upload(Path::new(local), &fs, &target, complete, &mut |event| {
         if let CopyEvent::Executable(path) = &event {
             executable.push((*path).clone());
         }
@@ -118,6 +131,7 @@ async fn fetch(
     client: &Client,
     remote: &str,
     local: &str,
+    complete: Complete,
     progress: &Progress,
     printer: Printer,
 ) -> Result<Copied, Failure> {
@@ -136,12 +150,18 @@ async fn fetch(
         return Err(Failure::other(format!("{local}: no such directory")));
     }
     let mut files = Vec::new();
-    let copied = download(&client.filesystem(), &source, &target, &mut |event| {
-        if let CopyEvent::File { source, .. } = &event {
-            files.extend(PathUri::parse(source));
-        }
-        show(&event, progress, printer);
-    })
+    let copied = download(
+        &client.filesystem(),
+        &source,
+        &target,
+        complete,
+        &mut |event| {
+            if let CopyEvent::File { source, .. } | CopyEvent::Unchanged { source, .. } = &event {
+                files.extend(PathUri::parse(source));
+            }
+            show(&event, progress, printer);
+        },
+    )
     .await
     .map_err(|error| Failure::from(error).context(remote))?;
     mark_local(client, &source, &files, &target).await;
@@ -173,6 +193,10 @@ fn show(event: &CopyEvent<'_>, progress: &Progress, printer: Printer) {
     match event {
         CopyEvent::File { source, size } => progress.file(source, *size),
         CopyEvent::Bytes(bytes) => progress.moved(*bytes),
+        CopyEvent::Unchanged { source, size } => {
+            progress.file(source, *size);
+            progress.there(*size);
+        }
         CopyEvent::Restart(bytes) => progress.moved_back(*bytes),
         CopyEvent::Skipped { source, why } => {
             if printer.is_json() {

@@ -5,22 +5,27 @@ use std::{io::IsTerminal, process::ExitCode};
 use clap::Parser;
 
 mod args;
+mod attach;
 mod cat;
 mod config;
 mod connect;
 mod cp;
 mod escape;
 mod exit;
+mod handle;
 mod http;
 mod info;
+mod kill;
 mod ls;
 mod mkdir;
 mod output;
 mod progress;
 mod proxy;
+mod ps;
 mod rm;
 mod run;
 mod shell;
+mod signals;
 mod stat;
 mod stdin;
 mod target;
@@ -69,6 +74,9 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<u8, Failure> {
     match cli.command {
         Subcommand::Run(args) => run::run(&global, args, printer).await,
         Subcommand::Shell(args) => shell::shell(&global, args, printer).await,
+        Subcommand::Attach(args) => attach::attach(&global, args, printer).await,
+        Subcommand::Ps(args) => ps::ps(&global, args, printer).await,
+        Subcommand::Kill(args) => kill::kill(&global, args, printer).await,
         Subcommand::Cp(args) => cp::cp(&global, args, printer).await,
         Subcommand::Ls(args) => ls::ls(&global, args, printer).await,
         Subcommand::Cat(args) => cat::cat(&global, args).await,

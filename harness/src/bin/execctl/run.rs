@@ -23,7 +23,9 @@ use crate::{
     connect::connect,
     escape::{Escape, Typed},
     exit::Failure,
+    handle::Handle,
     output::Printer,
+    signals::{self, Leaving},
     stdin::{self, Input, Kind},
     terminal::{self, RawMode},
 };
@@ -38,7 +40,10 @@ const RESIZE_PAUSE: Duration = Duration::from_millis(150);
 const TYPED_AHEAD: usize = 1024;
 
 /// Exit code after the third interrupt, and after the escape: 128 + SIGINT.
-const GIVEN_UP: u8 = 130;
+pub(crate) const GIVEN_UP: u8 = 130;
+
+/// The name of a detached program in its session, which has no other.
+const PROCESS: &str = "1";
 
 /// What a program is run with.
 pub(crate) struct Job {
@@ -52,6 +57,9 @@ pub(crate) struct Job {
 pub(crate) async fn run(global: &Global, args: Run, printer: Printer) -> Result<u8, Failure> {
     let environment = variables(&args.place)?;
     let client = connect(global, None).await?;
+    if args.detach {
+        return detach(&client, args, environment, printer).await;
+    }
     let input = if args.no_stdin {
         Kind::Empty
     } else {
@@ -94,13 +102,7 @@ pub(crate) async fn execute(
 ) -> Result<u8, Failure> {
     let program = job.argv.first().cloned().unwrap_or_default();
     // One program on this connection: when its output is read too slowly it simply waits.
-    let mut command = Command::new(job.argv).overflow(Overflow::Block);
-    for (name, value) in variables {
-        command = command.env(name, value);
-    }
-    if let Some(directory) = &job.place.workdir {
-        command = command.cwd(client.resolve(directory)?);
-    }
+    let mut command = command(client, job.argv, &job.place, variables)?.overflow(Overflow::Block);
     let mut ends = true;
     let input = match job.input {
         Kind::Empty => None,
@@ -121,25 +123,131 @@ pub(crate) async fn execute(
         }
     };
     if job.tty {
-        command = command.tty(terminal::size().unwrap_or_default());
-        if let Ok(term) = std::env::var("TERM") {
-            command = command.env("TERM", term);
-        }
+        command = on_terminal(command);
         ends = true;
     }
-    let mut process = client
+    let process = client
         .start(command)
         .await
         .map_err(|error| Failure::start(&program, error))?;
-    let control = process.control().clone();
-    let raw = if job.tty { RawMode::enter() } else { None };
+    let following = Following {
+        input,
+        tty: job.tty,
+        size: terminal::size(),
+        ends,
+        leaving: Leaving::Kill,
+    };
+    let ended = follow(client, process, following, printer).await?;
+    client.close().await;
+    Ok(match ended {
+        Ended::Program { status, lost } if lost && status.code == 0 => crate::exit::FAILURE,
+        other => other.code(),
+    })
+}
 
+/// Starts a program and leaves it.
+async fn detach(
+    client: &Client,
+    args: Run,
+    variables: Vec<(String, String)>,
+    printer: Printer,
+) -> Result<u8, Failure> {
+    let program = args.command.first().cloned().unwrap_or_default();
+    let mut command = command(client, args.command, &args.place, variables)?.id(PROCESS);
+    if args.stdin {
+        command = command.stdin(if client.info().capabilities.process_stdin_close {
+            Stdin::Piped
+        } else {
+            Stdin::PipedWithoutEnd
+        });
+    }
+    if args.tty {
+        command = on_terminal(command);
+    }
+    let kept = match client.keep(Duration::from_secs(args.keep_secs)).await {
+        Ok(kept) => Some(kept.as_secs()),
+        Err(Error::Unsupported(_)) => {
+            printer.note("this executor decides itself how long it keeps the program: Codex 0.169 keeps it 80 s");
+            None
+        }
+        Err(error) => return Err(Failure::from(error)),
+    };
+    let started = client.start(command).await;
+    let process = started.map_err(|error| Failure::start(&program, error))?;
+    let handle = Handle::new(client.session_id(), process.id());
+    let object = json!({
+        "type": "detached", "handle": handle.to_string(), "session": client.session_id(),
+        "process": process.id(), "kept_secs": kept,
+    });
+    let printed = printer.result(&object, &handle.to_string());
+    if printed.is_err() {
+        // Without its handle nobody could ever find it.
+        let _ = process.control().terminate().await;
+    }
+    client.close().await;
+    printed.map(|()| 0)
+}
+
+/// The program with its place and variables.
+fn command(
+    client: &Client,
+    argv: Vec<String>,
+    place: &Place,
+    variables: Vec<(String, String)>,
+) -> Result<Command, Failure> {
+    let mut command = Command::new(argv);
+    for (name, value) in variables {
+        command = command.env(name, value);
+    }
+    if let Some(directory) = &place.workdir {
+        command = command.cwd(client.resolve(directory)?);
+    }
+    Ok(command)
+}
+
+fn on_terminal(command: Command) -> Command {
+    let command = command.tty(terminal::size().unwrap_or_default());
+    match std::env::var("TERM") {
+        Ok(term) => command.env("TERM", term),
+        Err(_) => command,
+    }
+}
+
+/// How a running program is followed.
+pub(crate) struct Following {
+    pub(crate) input: Option<Input>,
+    pub(crate) tty: bool,
+    /// The size that its terminal has, as far as known.
+    pub(crate) size: Option<TtySize>,
+    /// Whether its input should be possible to end, so that a failure to is no surprise.
+    pub(crate) ends: bool,
+    pub(crate) leaving: Leaving,
+}
+
+/// Follows a running program until it has ended or the user leaves.
+pub(crate) async fn follow(
+    client: &Client,
+    mut process: Process,
+    following: Following,
+    printer: Printer,
+) -> Result<Ended, Failure> {
+    let Following {
+        input,
+        tty,
+        size,
+        ends,
+        leaving,
+    } = following;
+    let control = process.control().clone();
+    let raw = if tty { RawMode::enter() } else { None };
     let discard = Discard::default();
     let outcome = {
-        let output = pin!(copy_output(&mut process, &discard, printer));
+        let output = pin!(copy_output(&mut process, &discard, leaving, printer));
         let typed = pin!(copy_input(input, &control, raw.is_some(), ends, printer));
-        let signals = pin!(handle_signals(&control, &discard));
-        let resizes = pin!(follow_size(&control, job.tty));
+        let signals = pin!(signals::handle(
+            client, &control, &discard, leaving, printer
+        ));
+        let resizes = pin!(follow_size(&control, tty, size));
         tokio::select! {
             outcome = output => outcome,
             code = typed => Ok(Ended::Left(code)),
@@ -148,34 +256,20 @@ pub(crate) async fn execute(
         }
     };
     drop(raw);
-    let code = match outcome {
-        Ok(Ended::Program { status, lost }) => {
-            if printer.is_json() {
-                let object = json!({
-                    "type": "exited", "exit_code": status.code,
-                    "sandbox_denied": status.sandbox_denied,
-                });
-                printer.result(&object, "")?;
-            }
-            match u8::try_from(status.code & 0xff) {
-                Ok(0) if lost => crate::exit::FAILURE,
-                Ok(code) => code,
-                Err(_) => crate::exit::FAILURE,
-            }
+    if let Ok(Ended::Program { status, .. }) = &outcome {
+        if printer.is_json() {
+            let object = json!({
+                "type": "exited", "exit_code": status.code,
+                "sandbox_denied": status.sandbox_denied,
+            });
+            printer.result(&object, "")?;
         }
-        Ok(Ended::Left(code)) => {
-            // Nobody listens to the program any more; it must not run on unseen. Should the
-            // connection hang, the executor ends it when the session expires.
-            let _ = timeout(DRAIN, end(&control, &mut process)).await;
-            code
-        }
-        Err(failure) => {
-            let _ = timeout(DRAIN, end(&control, &mut process)).await;
-            return Err(failure);
-        }
-    };
-    client.close().await;
-    Ok(code)
+    } else if leaving == Leaving::Kill {
+        // Nobody listens to the program any more; it must not run on unseen. Should the
+        // connection hang, the executor ends it when the session expires.
+        let _ = timeout(DRAIN, end(&control, &mut process)).await;
+    }
+    outcome
 }
 
 /// Kills the program and waits until what was put beside it is removed.
@@ -185,22 +279,35 @@ async fn end(control: &ProcessControl, process: &mut Process) -> Result<(), Erro
     Ok(())
 }
 
-enum Ended {
+/// Why a program is not followed any more.
+pub(crate) enum Ended {
     /// The program has ended; `lost` tells whether a part of its output is missing.
     Program { status: ExitStatus, lost: bool },
     /// The user went away, with this exit code.
     Left(u8),
 }
 
+impl Ended {
+    /// The exit code of this program.
+    pub(crate) fn code(&self) -> u8 {
+        match self {
+            Self::Program { status, .. } => {
+                u8::try_from(status.code & 0xff).unwrap_or(crate::exit::FAILURE)
+            }
+            Self::Left(code) => *code,
+        }
+    }
+}
+
 /// Whether output is thrown away, because the user wants the program dead rather than read.
 #[derive(Default)]
-struct Discard {
+pub(crate) struct Discard {
     on: AtomicBool,
     changed: Notify,
 }
 
 impl Discard {
-    fn switch_on(&self) {
+    pub(crate) fn switch_on(&self) {
         self.on.store(true, Ordering::Release);
         self.changed.notify_one();
     }
@@ -209,6 +316,7 @@ impl Discard {
 async fn copy_output(
     process: &mut Process,
     discard: &Discard,
+    leaving: Leaving,
     printer: Printer,
 ) -> Result<Ended, Failure> {
     let (mut status, mut lost) = (None, false);
@@ -229,6 +337,8 @@ async fn copy_output(
                 if printer.is_json() {
                     let object = json!({ "type": "lost", "first": first, "last": last });
                     printer.result(&object, "")?;
+                } else if leaving == Leaving::Keep {
+                    printer.note("a part of the output is missing here: the executor keeps only the newest 1 MiB");
                 } else {
                     printer.note("a part of the output was lost while the connection was down");
                 }
@@ -366,46 +476,8 @@ async fn copy_input(
     std::future::pending().await
 }
 
-/// Passes signals on. Returns when the user gives up waiting.
-async fn handle_signals(control: &ProcessControl, discard: &Discard) -> u8 {
-    let listen = |kind| signal(kind).ok();
-    let (Some(mut interrupt), Some(mut terminate), Some(mut hangup), Some(mut quit)) = (
-        listen(SignalKind::interrupt()),
-        listen(SignalKind::terminate()),
-        listen(SignalKind::hangup()),
-        listen(SignalKind::quit()),
-    ) else {
-        return std::future::pending().await;
-    };
-    let mut sending = tokio::task::JoinSet::new();
-    let mut interrupts = 0;
-    loop {
-        let kill = tokio::select! {
-            _ = interrupt.recv() => {
-                interrupts += 1;
-                match interrupts {
-                    1 => false,
-                    2 => true,
-                    _ => return GIVEN_UP,
-                }
-            }
-            _ = terminate.recv() => true,
-            _ = hangup.recv() => true,
-            _ = quit.recv() => true,
-        };
-        let control = control.clone();
-        if kill {
-            // A full pipe behind standard output would keep the connection stopped.
-            discard.switch_on();
-            sending.spawn(async move { control.terminate().await.map(drop) });
-        } else {
-            sending.spawn(async move { control.interrupt().await });
-        }
-    }
-}
-
 /// Tells the remote terminal when the local one changes its size. Never returns.
-async fn follow_size(control: &ProcessControl, tty: bool) {
+async fn follow_size(control: &ProcessControl, tty: bool, mut known: Option<TtySize>) {
     let changes = if tty {
         signal(SignalKind::window_change()).ok()
     } else {
@@ -414,9 +486,7 @@ async fn follow_size(control: &ProcessControl, tty: bool) {
     let Some(mut changes) = changes else {
         return std::future::pending().await;
     };
-    let mut known: Option<TtySize> = terminal::size();
-    while changes.recv().await.is_some() {
-        tokio::time::sleep(RESIZE_PAUSE).await;
+    loop {
         let now = terminal::size();
         if let Some(size) = now.filter(|_| now != known) {
             known = now;
@@ -424,8 +494,11 @@ async fn follow_size(control: &ProcessControl, tty: bool) {
                 tracing::debug!(error = %error, "the terminal keeps its old size");
             }
         }
+        if changes.recv().await.is_none() {
+            return std::future::pending().await;
+        }
+        tokio::time::sleep(RESIZE_PAUSE).await;
     }
-    std::future::pending().await
 }
 
 #[cfg(test)]
