@@ -326,7 +326,10 @@ impl Engine {
             }
             Asker::Attach(process, reply) => match outcome {
                 Ok(page) => {
-                    self.started(&process, false);
+                    // Nothing is read back before this page, which has what was pushed already.
+                    if let Some(route) = self.processes.get_mut(&process) {
+                        route.started = true;
+                    }
                     self.page_arrived(&process, 0, Ok(page));
                     let nothing = serde_json::value::to_raw_value(&exec_proto::Empty {});
                     drop(reply.send(nothing.map_err(|_| Error::ProcessGone)));

@@ -51,7 +51,10 @@ async fn detached_program_is_found_again() -> Result<()> {
     let script = "echo before; while [ ! -e go ]; do sleep 0.02; done; read x; echo got $x; exit 6";
     let handle = detached(&execctl, &["-i"], script).await?;
     let process = listed(&execctl, &handle).await?;
-    assert_eq!((&process["state"], &process["program"]), (&"running".into(), &"sh".into()));
+    assert_eq!(
+        (&process["state"], &process["program"]),
+        (&"running".into(), &"sh".into())
+    );
     std::fs::write(workspace.path().join("go"), "")?;
     let attach = execctl.run_with_input(["attach", &handle], b"it\n").await?;
     assert_eq!(String::from_utf8_lossy(&attach.stdout), "before\ngot it\n");
@@ -59,7 +62,11 @@ async fn detached_program_is_found_again() -> Result<()> {
     // The session went with the program that was seen to end.
     let again = execctl.run(["attach", &handle]).await?;
     assert_eq!(again.code(), Some(1));
-    assert!(again.stderr.contains("does not know the session"), "{}", again.stderr);
+    assert!(
+        again.stderr.contains("does not know the session"),
+        "{}",
+        again.stderr
+    );
     executor.never_panicked()
 }
 
@@ -71,6 +78,13 @@ async fn attached_execctl_that_is_ended_leaves_the_program_and_kill_ends_it() ->
     let handle = detached(&execctl, &[], script).await?;
     let mut attach = execctl.launch()?.args(["attach", &handle]).spawn()?;
     attach.stdout().wait_for("up", DEADLINE).await?;
+    // A session has one connection at a time.
+    let refused = ["--connect-timeout-secs", "0", "kill", &handle];
+    let refused = execctl.run(refused).await?;
+    assert_eq!(
+        refused.stderr,
+        "execctl: somebody is attached to the program: leave there first\n"
+    );
     attach.signal(Signal::TERM)?;
     assert_eq!(attach.ended(DEADLINE).await?.code(), Some(143));
     assert_eq!(listed(&execctl, &handle).await?["state"], "running");
@@ -94,10 +108,15 @@ async fn attached_execctl_that_is_ended_leaves_the_program_and_kill_ends_it() ->
 async fn output_that_is_gone_is_told_and_the_newest_is_shown() -> Result<()> {
     let (_workspace, _cloud, executor, execctl) = ours().await?;
     let handle = detached(&execctl, &[], "head -c 3000000 /dev/zero; echo; echo end").await?;
-    let wait = async || Ok::<_, anyhow::Error>(listed(&execctl, &handle).await?["state"] == "closed");
+    let wait =
+        async || Ok::<_, anyhow::Error>(listed(&execctl, &handle).await?["state"] == "closed");
     while !wait().await? {}
     let attach = execctl.run(["attach", &handle]).await?;
-    assert!(attach.stderr.contains("keeps only the newest 1 MiB"), "{}", attach.stderr);
+    assert!(
+        attach.stderr.contains("keeps only the newest 1 MiB"),
+        "{}",
+        attach.stderr
+    );
     assert!(attach.stdout.ends_with(b"\0\nend\n"));
     assert!(attach.stdout.len() <= 1 << 20, "{}", attach.stdout.len());
     assert_eq!(attach.code(), Some(0));
@@ -115,7 +134,11 @@ async fn detached_program_of_the_reference_is_found_again_within_its_time() -> R
     assert!(run.stderr.contains("80 s"), "{}", run.stderr);
     let handle = String::from_utf8(run.stdout)?.trim().to_owned();
     let ps = execctl.run(["ps", &handle]).await?;
-    assert!(ps.stderr.contains("does not support listing processes"), "{}", ps.stderr);
+    assert!(
+        ps.stderr.contains("does not support listing processes"),
+        "{}",
+        ps.stderr
+    );
     std::fs::write(workspace.path().join("go"), "")?;
     let attach = execctl.run(["attach", &handle]).await?;
     assert_eq!(String::from_utf8_lossy(&attach.stdout), "before\nafter\n");
@@ -128,16 +151,24 @@ async fn run_passes_signals_on_by_name() -> Result<()> {
     let (_workspace, _cloud, executor, execctl) = ours().await?;
     let script = "for s in HUP QUIT USR1 USR2 TERM; do trap \"echo got $s\" $s; done; echo up; \
                   while :; do sleep 0.02; done";
-    for (signal, name) in [(Signal::HUP, "HUP"), (Signal::QUIT, "QUIT"), (Signal::TERM, "TERM")] {
+    for (signal, name) in [
+        (Signal::HUP, "HUP"),
+        (Signal::QUIT, "QUIT"),
+        (Signal::TERM, "TERM"),
+    ] {
         let launch = execctl.launch()?.args(["run", "--", "sh", "-c", script]);
         let mut run = launch.spawn()?;
         run.stdout().wait_for("up", DEADLINE).await?;
         for (user, name) in [(Signal::USR1, "USR1"), (Signal::USR2, "USR2")] {
             run.signal(user)?;
-            run.stdout().wait_for(&format!("got {name}"), DEADLINE).await?;
+            run.stdout()
+                .wait_for(&format!("got {name}"), DEADLINE)
+                .await?;
         }
         run.signal(signal)?;
-        run.stdout().wait_for(&format!("got {name}"), DEADLINE).await?;
+        run.stdout()
+            .wait_for(&format!("got {name}"), DEADLINE)
+            .await?;
         // Whoever asks twice means it.
         run.signal(signal)?;
         assert_eq!(run.ended(DEADLINE).await?.code(), Some(137), "{name}");
@@ -152,7 +183,10 @@ fn terminal(rows: u16, cols: u16) -> Result<(File, File)> {
     unlockpt(&outer)?;
     resize(&outer, rows, cols)?;
     let name = ptsname(&outer, Vec::new())?;
-    let inner = File::options().read(true).write(true).open(name.to_str()?)?;
+    let inner = File::options()
+        .read(true)
+        .write(true)
+        .open(name.to_str()?)?;
     Ok((File::from(outer), inner))
 }
 
@@ -201,7 +235,9 @@ async fn shell_follows_the_window(execctl: &Execctl) -> Result<()> {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid)?).context("no pid")?;
     rustix::process::kill_process(pid, Signal::WINCH)?;
     let mut outer = File::from(outer);
-    outer.write_all(b"until [ \"$(stty size)\" = '44 99' ]; do sleep 0.02; done; echo now $((40+4)) .\n")?;
+    outer.write_all(
+        b"until [ \"$(stty size)\" = '44 99' ]; do sleep 0.02; done; echo now $((40+4)) .\n",
+    )?;
     let mut outer = shown(outer, "now 44 .").await?;
     outer.write_all(b"exit 5\n")?;
     let ended = tokio::time::timeout(DEADLINE, shell.wait()).await??;
@@ -229,7 +265,10 @@ async fn interrupted_copy_is_continued_and_leaves_nothing_half_done() -> Result<
     let (workspace, _cloud, executor, execctl) = ours().await?;
     let here = tempfile::tempdir()?;
     for number in 0..300 {
-        std::fs::write(here.path().join(format!("small{number}")), number.to_string())?;
+        std::fs::write(
+            here.path().join(format!("small{number}")),
+            number.to_string(),
+        )?;
     }
     let large = vec![7; 3_000_001];
     std::fs::write(here.path().join("large"), &large)?;
@@ -237,19 +276,31 @@ async fn interrupted_copy_is_continued_and_leaves_nothing_half_done() -> Result<
     let there = workspace.path().join("there");
     let to = format!(":{}", there.display());
     let copy = async || -> Result<Value> {
-        let copied = execctl.run(["cp", "--json", "--resume", &from, &to]).await?;
+        let copied = execctl
+            .run(["cp", "--json", "--resume", &from, &to])
+            .await?;
         assert_eq!(copied.code(), Some(0), "{}", copied.stderr);
         Ok(serde_json::from_slice(&copied.stdout)?)
     };
     let first = copy().await?;
-    assert_eq!((&first["files"], &first["unchanged"]), (&301.into(), &0.into()));
+    assert_eq!(
+        (&first["files"], &first["unchanged"]),
+        (&301.into(), &0.into())
+    );
     assert!(first["bytes_per_second"].as_u64() > Some(0), "{first}");
     std::fs::remove_file(there.join("large"))?;
     std::fs::write(there.join("small7"), "")?;
     let second = copy().await?;
-    assert_eq!((&second["files"], &second["unchanged"]), (&2.into(), &299.into()));
+    assert_eq!(
+        (&second["files"], &second["unchanged"]),
+        (&2.into(), &299.into())
+    );
     assert!(std::fs::read(there.join("large"))? == large);
     assert_eq!(std::fs::read(there.join("small7"))?, b"7");
-    assert_eq!(std::fs::read_dir(&there)?.count(), 301, "something was left behind");
+    assert_eq!(
+        std::fs::read_dir(&there)?.count(),
+        301,
+        "something was left behind"
+    );
     executor.never_panicked()
 }

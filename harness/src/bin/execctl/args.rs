@@ -181,7 +181,8 @@ pub(crate) struct Ps {
 #[command(after_help = "\
 Without --signal the program gets SIGTERM, and is killed when it has not ended after the
 grace period. The executor watches the time; this program does not wait. Ended programs
-keep their output and exit code for attach.")]
+keep their output and exit code for attach. While somebody is attached, this does not work:
+interrupt the program there.")]
 pub(crate) struct Kill {
     /// Only send this signal: HUP, INT, QUIT, KILL, USR1, USR2, TERM, CONT, STOP, TSTP, WINCH
     #[arg(long, short, conflicts_with = "grace_secs", value_parser = handle::signal)]

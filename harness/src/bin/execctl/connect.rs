@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use harness::{Client, ClientConfig, ConnectOptions, Error};
+use harness::{Client, ClientConfig, ConnectOptions, Dial, Error};
 use registry_client::{
     Connector, ConnectorConfig, Credential, CredentialSource, FileBearer, RegistryUrl, StaticBearer,
 };
@@ -60,6 +60,11 @@ fn way(
 fn failure(error: Error, is_direct: bool) -> Failure {
     match error {
         Error::Misuse(_) if is_direct => Failure::from(error).context("failed to connect"),
+        Error::Rpc { code, .. } if code == exec_proto::rpc::code::SESSION_ATTACHED => {
+            let mut failure = Failure::from(error);
+            failure.message = "somebody is attached to the program: leave there first".into();
+            failure
+        }
         other => Failure::from(other),
     }
 }

@@ -65,5 +65,6 @@ fn state(state: ProcessState) -> &'static str {
         ProcessState::Running => "running",
         ProcessState::Exited => "exited",
         ProcessState::Closed => "closed",
+        ProcessState::Unknown => "unknown",
     }
 }
