@@ -35,7 +35,7 @@ const FLAGS: [&str; 15] = [
 ];
 
 /// The flags of this project.
-const MORE_FLAGS: [&str; 12] = [
+const MORE_FLAGS: [&str; 13] = [
     "fsAppend",
     "fsBatch",
     "fsRename",
@@ -48,6 +48,7 @@ const MORE_FLAGS: [&str; 12] = [
     "processTerminateGrace",
     "requestCancel",
     "sessionClose",
+    "sessionKeep",
 ];
 
 #[tokio::test]
