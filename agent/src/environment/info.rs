@@ -20,7 +20,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     capability_discovery_v2: true,
     environment_config_read: true,
     http_header_env_vars: true,
-    sandboxed_file_streaming: false,
+    sandboxed_file_streaming: true,
     file_write_streaming: true,
     shell_snapshot_v2: true,
     windows_mxc: false,

@@ -97,6 +97,9 @@ pub(crate) enum FsError {
     /// A `sandbox` that this executor cannot enforce.
     #[error("filesystem sandbox cannot be enforced on this executor")]
     Sandbox,
+    /// The answer of the process that serves requests in a sandbox.
+    #[error(transparent)]
+    Confined(RpcError),
     /// `dataBase64` that is not base64.
     #[error("fs/writeFile requires valid base64 dataBase64: {0}")]
     Base64(exec_proto::base64::Base64Error),
@@ -140,6 +143,7 @@ impl From<FsError> for RpcError {
     fn from(err: FsError) -> Self {
         match &err {
             FsError::Io(io) => Self::from_io(io),
+            FsError::Confined(error) => error.clone(),
             FsError::HandleUnknown(_) => Self::not_found(err.to_string()),
             FsError::TooManyEntries { .. }
             | FsError::RootExists

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::FsError;
+use super::confined::Worker;
 use super::limits::{BLOCK_BYTES, HANDLE_ID_BYTES, HANDLES};
 use super::open::{Links, open_to_read};
 use super::replacement::Replacement;
@@ -24,6 +25,8 @@ pub(crate) enum Handle {
     Read(File),
     /// To write to.
     Replace(Replacement),
+    /// Open in a sandbox, under the same id.
+    Confined(Arc<Worker>),
 }
 
 impl Handle {
@@ -48,6 +51,7 @@ impl Handle {
             let read = match self {
                 Self::Read(file) => file.read_at(rest, at).map_err(FsError::from),
                 Self::Replace(replacement) => replacement.read(rest, at),
+                Self::Confined(_) => return Err(elsewhere()),
             };
             match read {
                 Ok(0) => break,
@@ -65,6 +69,7 @@ impl Handle {
         match self {
             Self::Read(file) => Ok(file.write_all_at(block, offset)?),
             Self::Replace(replacement) => replacement.write(block, offset),
+            Self::Confined(_) => Err(elsewhere()),
         }
     }
 
@@ -73,6 +78,7 @@ impl Handle {
         match self {
             Self::Read(file) => Ok(file.sync_all()?),
             Self::Replace(replacement) => replacement.sync(),
+            Self::Confined(_) => Err(elsewhere()),
         }
     }
 
@@ -220,6 +226,11 @@ pub(crate) fn check_write_range(offset: u64, length: usize) -> Result<(), FsErro
 
 /// How long the end of a connection waits for files to be put back.
 const UNDO_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The descriptor is another process's, which is asked before it comes to this.
+fn elsewhere() -> FsError {
+    rustix::io::Errno::BADF.into()
+}
 
 fn check_id(id: &str) -> Result<(), FsError> {
     if id.len() > HANDLE_ID_BYTES {

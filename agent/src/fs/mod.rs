@@ -1,7 +1,7 @@
 //! The filesystem family: one method of [`FsConnection`] for each `fs/*` request.
 //!
-//! This module is the edge: it turns parameters into native paths, refuses sandboxes that cannot be
-//! enforced, and hands the work to a bounded pool. The work itself is in the modules below, which know
+//! This module is the edge: it turns parameters into native paths, hands requests with a sandbox to a
+//! process that is in it ([`confined`]), and all other work to a bounded pool. The work itself is in the modules below, which know
 //! nothing of JSON-RPC except for the texts in [`error`].
 //!
 //! - [`open`] and [`target`]: from paths to descriptors, with and without following links.
@@ -17,6 +17,7 @@
 
 mod batch;
 mod changes;
+mod confined;
 mod copy;
 mod directory;
 mod error;
@@ -35,15 +36,17 @@ mod write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use exec_proto::PathUri;
 use exec_proto::fs as wire;
 use exec_proto::rpc::RpcError;
 use exec_proto::sandbox::SandboxContext;
+use exec_proto::{Empty, PathUri};
 use rustix::fs::FileType;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::rpc::Outbox;
 
+pub(crate) use confined::Sandboxes;
+use confined::{Worker, Workers};
 pub(crate) use directory::read_directory;
 pub(crate) use error::FsError;
 use handles::{Handle, HandleTable, check_read_length, check_write_range};
@@ -62,6 +65,8 @@ pub(crate) struct FsConnection {
     pool: BlockingPool,
     handles: Arc<HandleTable>,
     watch: Mutex<WatchState>,
+    /// `None` in a sandbox and in tests: then no other one can be enforced.
+    workers: Option<Workers>,
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +85,28 @@ impl FsConnection {
             pool: BlockingPool::new(),
             handles: Arc::default(),
             watch: Mutex::default(),
+            workers: None,
+        }
+    }
+
+    /// The same with sandboxes that can be enforced.
+    pub(crate) fn with_sandboxes(outbox: Outbox, sandboxes: Sandboxes) -> Self {
+        Self {
+            workers: Some(Workers::new(sandboxes)),
+            ..Self::new(outbox)
+        }
+    }
+
+    /// The process that serves requests with this sandbox; `None` if they need none.
+    async fn worker(
+        &self,
+        sandbox: Option<SandboxContext>,
+    ) -> Result<Option<Arc<Worker>>, RpcError> {
+        match (sandbox, &self.workers) {
+            (None, _) => Ok(None),
+            (Some(sandbox), Some(workers)) => workers.find(&sandbox).await,
+            (Some(sandbox), None) if sandbox.restricts_files() => Err(FsError::Sandbox.into()),
+            (Some(_), None) => Ok(None),
         }
     }
 
@@ -99,10 +126,19 @@ impl FsConnection {
     /// Fails with [`FsError::TooLarge`] beyond `limit` bytes.
     async fn read_file_up_to(
         &self,
-        params: wire::ReadFileParams,
+        mut params: wire::ReadFileParams,
         limit: u64,
     ) -> Result<wire::ReadFileResult, FsError> {
-        let path = admit(&params.path, params.sandbox.as_ref())?;
+        let worker = self.worker(params.sandbox.take()).await;
+        if let Some(worker) = worker.map_err(FsError::Confined)? {
+            let read = worker.call(wire::READ_FILE, &params).await;
+            let read: wire::ReadFileResult = read.map_err(FsError::Confined)?;
+            return match read.data_base64.len() as u64 > limit {
+                true => Err(FsError::TooLarge),
+                false => Ok(read),
+            };
+        }
+        let path = native(&params.path)?;
         let links = Links::from_param(params.follow_symlinks);
         let read = self.pool.run(move |_| {
             let (file, stat) = open_to_read(&path, links)?;
@@ -114,8 +150,17 @@ impl FsConnection {
     }
 
     /// `fs/writeFile`
-    pub(crate) async fn write_file(&self, params: wire::WriteFileParams) -> Result<(), RpcError> {
-        let path = admit(&params.path, params.sandbox.as_ref())?;
+    pub(crate) async fn write_file(
+        &self,
+        mut params: wire::WriteFileParams,
+    ) -> Result<(), RpcError> {
+        if let Some(worker) = self.worker(params.sandbox.take()).await? {
+            return worker
+                .call(wire::WRITE_FILE, &params)
+                .await
+                .map(|Empty {}| ());
+        }
+        let path = native(&params.path)?;
         let links = Links::from_param(params.follow_symlinks);
         let write = self.pool.run(move |_| {
             let data = exec_proto::base64::decode(&params.data_base64).map_err(FsError::Base64)?;
@@ -127,9 +172,15 @@ impl FsConnection {
     /// `fs/createDirectory`
     pub(crate) async fn create_directory(
         &self,
-        params: wire::CreateDirectoryParams,
+        mut params: wire::CreateDirectoryParams,
     ) -> Result<(), RpcError> {
-        let path = admit(&params.path, params.sandbox.as_ref())?;
+        if let Some(worker) = self.worker(params.sandbox.take()).await? {
+            return worker
+                .call(wire::CREATE_DIRECTORY, &params)
+                .await
+                .map(|Empty {}| ());
+        }
+        let path = native(&params.path)?;
         let links = Links::from_param(params.follow_symlinks);
         let recursive = params.recursive.unwrap_or(true);
         let create = self
@@ -141,9 +192,12 @@ impl FsConnection {
     /// `fs/getMetadata`
     pub(crate) async fn get_metadata(
         &self,
-        params: wire::GetMetadataParams,
+        mut params: wire::GetMetadataParams,
     ) -> Result<wire::GetMetadataResult, RpcError> {
-        let path = admit(&params.path, params.sandbox.as_ref())?;
+        if let Some(worker) = self.worker(params.sandbox.take()).await? {
+            return worker.call(wire::GET_METADATA, &params).await;
+        }
+        let path = native(&params.path)?;
         let links = Links::from_param(params.follow_symlinks);
         let found = self
             .pool
@@ -162,9 +216,12 @@ impl FsConnection {
     /// `fs/canonicalize`
     pub(crate) async fn canonicalize(
         &self,
-        params: wire::CanonicalizeParams,
+        mut params: wire::CanonicalizeParams,
     ) -> Result<wire::CanonicalizeResult, RpcError> {
-        let path = admit(&params.path, params.sandbox.as_ref())?;
+        if let Some(worker) = self.worker(params.sandbox.take()).await? {
+            return worker.call(wire::CANONICALIZE, &params).await;
+        }
+        let path = native(&params.path)?;
         let path = self
             .pool
             .run(move |_| metadata::canonicalize(&path))
@@ -177,9 +234,12 @@ impl FsConnection {
     /// `fs/readDirectory`
     pub(crate) async fn read_directory(
         &self,
-        params: wire::ReadDirectoryParams,
+        mut params: wire::ReadDirectoryParams,
     ) -> Result<wire::ReadDirectoryResult, RpcError> {
-        let path = admit(&params.path, params.sandbox.as_ref())?;
+        if let Some(worker) = self.worker(params.sandbox.take()).await? {
+            return worker.call(wire::READ_DIRECTORY, &params).await;
+        }
+        let path = native(&params.path)?;
         let list = self.pool.run(move |cancelled| {
             let entries = read_directory(&path, cancelled)?;
             let entry = |entry: directory::Entry| wire::DirectoryEntry {
@@ -201,9 +261,12 @@ impl FsConnection {
     /// `fs/walk`
     pub(crate) async fn walk(
         &self,
-        params: wire::WalkParams,
+        mut params: wire::WalkParams,
     ) -> Result<wire::WalkResult, RpcError> {
-        let path = admit(&params.path, params.sandbox.as_ref())?;
+        if let Some(worker) = self.worker(params.sandbox.take()).await? {
+            return worker.call(wire::WALK, &params).await;
+        }
+        let path = native(&params.path)?;
         let options = WalkOptions {
             max_depth: params.options.max_depth,
             max_directories: params.options.max_directories,
@@ -236,8 +299,11 @@ impl FsConnection {
     }
 
     /// `fs/remove`
-    pub(crate) async fn remove(&self, params: wire::RemoveParams) -> Result<(), RpcError> {
-        let path = admit(&params.path, params.sandbox.as_ref())?;
+    pub(crate) async fn remove(&self, mut params: wire::RemoveParams) -> Result<(), RpcError> {
+        if let Some(worker) = self.worker(params.sandbox.take()).await? {
+            return worker.call(wire::REMOVE, &params).await.map(|Empty {}| ());
+        }
+        let path = native(&params.path)?;
         let links = Links::from_param(params.follow_symlinks);
         let recursive = params.recursive.unwrap_or(true);
         let force = params.force.unwrap_or(true);
@@ -248,9 +314,12 @@ impl FsConnection {
     }
 
     /// `fs/copy`
-    pub(crate) async fn copy(&self, params: wire::CopyParams) -> Result<(), RpcError> {
-        let source = admit(&params.source_path, params.sandbox.as_ref())?;
-        let destination = admit(&params.destination_path, params.sandbox.as_ref())?;
+    pub(crate) async fn copy(&self, mut params: wire::CopyParams) -> Result<(), RpcError> {
+        if let Some(worker) = self.worker(params.sandbox.take()).await? {
+            return worker.call(wire::COPY, &params).await.map(|Empty {}| ());
+        }
+        let source = native(&params.source_path)?;
+        let destination = native(&params.destination_path)?;
         let recursive = params.recursive;
         let copy = self
             .pool
@@ -261,9 +330,12 @@ impl FsConnection {
     /// `fs/append`
     pub(crate) async fn append(
         &self,
-        params: wire::AppendParams,
+        mut params: wire::AppendParams,
     ) -> Result<wire::AppendResult, RpcError> {
-        let path = admit(&params.path, params.sandbox.as_ref())?;
+        if let Some(worker) = self.worker(params.sandbox.take()).await? {
+            return worker.call(wire::APPEND, &params).await;
+        }
+        let path = native(&params.path)?;
         let links = Links::from_param(params.follow_symlinks);
         let append = self
             .pool
@@ -274,9 +346,12 @@ impl FsConnection {
     }
 
     /// `fs/rename`
-    pub(crate) async fn rename(&self, params: wire::RenameParams) -> Result<(), RpcError> {
-        let source = admit(&params.source_path, params.sandbox.as_ref())?;
-        let destination = admit(&params.destination_path, params.sandbox.as_ref())?;
+    pub(crate) async fn rename(&self, mut params: wire::RenameParams) -> Result<(), RpcError> {
+        if let Some(worker) = self.worker(params.sandbox.take()).await? {
+            return worker.call(wire::RENAME, &params).await.map(|Empty {}| ());
+        }
+        let source = native(&params.source_path)?;
+        let destination = native(&params.destination_path)?;
         let existing = match params.replace.unwrap_or(true) {
             true => changes::Existing::Replace,
             false => changes::Existing::Keep,
@@ -288,14 +363,24 @@ impl FsConnection {
     }
 
     /// `fs/sync`
-    pub(crate) async fn sync(&self, params: wire::SyncParams) -> Result<(), RpcError> {
-        let sync = match (params.handle_id, params.path) {
+    pub(crate) async fn sync(&self, mut params: wire::SyncParams) -> Result<(), RpcError> {
+        if params.path.is_some()
+            && params.handle_id.is_none()
+            && let Some(worker) = self.worker(params.sandbox.take()).await?
+        {
+            return worker.call(wire::SYNC, &params).await.map(|Empty {}| ());
+        }
+        let sync = match (params.handle_id.take(), params.path.take()) {
             (Some(id), None) => {
                 let handle = self.handles.find(&id)?;
+                if let Handle::Confined(worker) = &*handle {
+                    params.handle_id = Some(id);
+                    return worker.call(wire::SYNC, &params).await.map(|Empty {}| ());
+                }
                 self.pool.run(move |_| handle.sync()).await
             }
             (None, Some(path)) => {
-                let path = admit(&path, params.sandbox.as_ref())?;
+                let path = native(&path)?;
                 self.pool.run(move |_| changes::sync(&path)).await
             }
             _ => {
@@ -310,10 +395,15 @@ impl FsConnection {
     /// `fs/open`
     pub(crate) async fn open(
         &self,
-        params: wire::OpenParams,
+        mut params: wire::OpenParams,
     ) -> Result<wire::OpenResult, RpcError> {
         let reservation = self.handles.reserve(&params.handle_id)?;
-        let path = admit(&params.path, params.sandbox.as_ref())?;
+        if let Some(worker) = self.worker(params.sandbox.take()).await? {
+            let opened = worker.call(wire::OPEN, &params).await?;
+            reservation.fill(Handle::Confined(worker));
+            return Ok(opened);
+        }
+        let path = native(&params.path)?;
         let open = self.pool.run(move |_| match params.mode {
             wire::OpenMode::Read => Handle::read(&path),
             wire::OpenMode::Replace => Handle::replace(&path),
@@ -331,6 +421,13 @@ impl FsConnection {
     ) -> Result<wire::ReadBlockResult, RpcError> {
         let handle = self.handles.find(&params.handle_id)?;
         check_read_length(params.len)?;
+        if let Handle::Confined(worker) = &*handle {
+            let read = worker.call(wire::READ_BLOCK, &params).await;
+            if read.is_err() {
+                self.handles.take(&params.handle_id)?;
+            }
+            return read;
+        }
         let handles = Arc::clone(&self.handles);
         let read = self.pool.run(move |_| {
             let result = handle.read_block(params.offset, params.len);
@@ -352,6 +449,10 @@ impl FsConnection {
     pub(crate) async fn write_block(&self, params: wire::WriteBlockParams) -> Result<(), RpcError> {
         let handle = self.handles.find(&params.handle_id)?;
         check_write_range(params.offset, params.chunk.len())?;
+        if let Handle::Confined(worker) = &*handle {
+            let write = worker.call(wire::WRITE_BLOCK, &params).await;
+            return write.map(|Empty {}| ());
+        }
         let write = self
             .pool
             .run(move |_| handle.write_block(params.offset, &params.chunk));
@@ -363,6 +464,9 @@ impl FsConnection {
         let Some(handle) = self.handles.take(&params.handle_id)? else {
             return Ok(());
         };
+        if let Handle::Confined(worker) = &*handle {
+            return worker.call(wire::CLOSE, &params).await.map(|Empty {}| ());
+        }
         let close = self.pool.run(move |_| {
             handle.close();
             Ok(())
@@ -421,14 +525,6 @@ impl FsConnection {
     fn lock_watch(&self) -> MutexGuard<'_, WatchState> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The native path of a request, unless its sandbox would have to be enforced.
-fn admit(path: &PathUri, sandbox: Option<&SandboxContext>) -> Result<PathBuf, FsError> {
-    if sandbox.is_some_and(SandboxContext::restricts_files) {
-        return Err(FsError::Sandbox);
-    }
-    native(path)
 }
 
 /// The native path, without repeated and trailing slashes.

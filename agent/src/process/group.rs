@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, waitid,
@@ -14,6 +15,9 @@ use crate::sandbox;
 
 /// Exit code when the kernel tells neither a status nor a signal.
 const UNKNOWN_EXIT_CODE: i32 = -1;
+
+/// How often a leader that is to end on its own is looked at.
+const END_POLL: Duration = Duration::from_millis(5);
 
 /// A session leader of ours.
 #[derive(Debug, Clone, Copy)]
@@ -121,6 +125,15 @@ impl ProcessGroup {
             let kind = self.kind;
             Leader { pid, kind }.signal(signal);
         }
+    }
+
+    /// Waits for the leader's end, and kills the group if it does not come in time. Blocks.
+    pub(super) fn end_within(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        while self.exit_code().is_none() && Instant::now() < deadline {
+            std::thread::sleep(END_POLL);
+        }
+        // Dropping the group kills and reaps what is left.
     }
 
     /// Frees the leader's number. Only after [`ExitWatch::wait`].

@@ -47,7 +47,7 @@ use output_log::OutputLog;
 use stdin::Stdin;
 
 pub(crate) use descriptors::raise_limit as raise_descriptor_limit;
-pub(crate) use spawn::Spawner;
+pub(crate) use spawn::{Confined, Spawner};
 pub(crate) use table::{ProcessTable, Reservation, TableConfig};
 
 /// Longest process id. It is repeated in every event.

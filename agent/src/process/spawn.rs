@@ -11,6 +11,7 @@
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -26,7 +27,7 @@ use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 
 use super::descriptors;
-use super::group::{Leader, LeaderKind};
+use super::group::{Leader, LeaderKind, ProcessGroup};
 use super::lookup;
 use super::pty::{Size, Terminal};
 use super::watched::watch;
@@ -38,6 +39,9 @@ const QUEUE: usize = 64;
 
 /// How long a sandbox may take to be set up. Milliseconds unless a file system hangs.
 const OUTCOME_TIME: Duration = Duration::from_secs(30);
+
+/// How long a process for file requests may take to end.
+const FILES_END_TIME: Duration = Duration::from_secs(2);
 
 /// A checked request.
 pub(super) struct SpawnRequest {
@@ -82,7 +86,7 @@ pub(super) struct Spawned {
 
 /// Why a program was not started. The text goes to the client with code -32603.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum SpawnError {
+pub(crate) enum SpawnError {
     /// An empty program name.
     #[error("missing program for {0} spawn")]
     NoProgram(&'static str),
@@ -106,6 +110,16 @@ pub(super) enum SpawnError {
     ShuttingDown,
 }
 
+impl SpawnError {
+    /// The error of a file request.
+    pub(crate) fn for_files(&self) -> RpcError {
+        match self {
+            Self::Sandbox(failure) => failure.for_files(),
+            err => RpcError::internal(err.to_string()),
+        }
+    }
+}
+
 impl From<SpawnError> for RpcError {
     fn from(err: SpawnError) -> Self {
         match err {
@@ -121,7 +135,7 @@ pub(crate) struct Spawner {
     jobs: mpsc::Sender<Job>,
 }
 
-type Job = (SpawnRequest, oneshot::Sender<Result<Spawned, SpawnError>>);
+type Job = Box<dyn FnOnce() + Send>;
 
 impl Spawner {
     /// Starts the thread. It ends when the last clone is dropped.
@@ -131,10 +145,8 @@ impl Spawner {
         std::thread::Builder::new()
             .name("spawner".to_owned())
             .spawn(move || {
-                while let Some((request, answer)) = queue.blocking_recv() {
-                    if let Err(Ok(unclaimed)) = answer.send(spawn(&request)) {
-                        unclaimed.kill();
-                    }
+                while let Some(job) = queue.blocking_recv() {
+                    job();
                 }
             })?;
         Ok(Self { jobs })
@@ -146,9 +158,49 @@ impl Spawner {
     ///
     /// If the call is cancelled, a program that was started is killed.
     pub(super) async fn spawn(&self, request: SpawnRequest) -> Result<Spawned, SpawnError> {
+        self.run(move || spawn(&request)).await
+    }
+
+    /// Starts a process that serves file requests in a sandbox, over the returned socket.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Self::spawn`].
+    pub(crate) async fn confine_files(
+        &self,
+        confinement: &Confinement,
+    ) -> Result<(Confined, UnixStream), SpawnError> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let launch = Launch {
+            task: Task::Files,
+            parent: rustix::process::getpid().as_raw_nonzero().get(),
+            confinement: confinement.clone(),
+        };
+        let spawned = self
+            .run(move || spawn_files(&launch, theirs.into()))
+            .await?;
+        let group = ProcessGroup::new(spawned.leader, spawned.pidfd)?.0;
+        let input = ours.try_clone()?;
+        let confined = Confined {
+            group: Some(group),
+            input,
+        };
+        Ok((confined, ours))
+    }
+
+    /// Runs something on the thread and waits until its sandbox, if it has one, is ready.
+    async fn run(
+        &self,
+        start: impl FnOnce() -> Result<Spawned, SpawnError> + Send + 'static,
+    ) -> Result<Spawned, SpawnError> {
         let (answer, spawned) = oneshot::channel();
+        let job = move || {
+            if let Err(Ok(unclaimed)) = answer.send(start()) {
+                unclaimed.kill();
+            }
+        };
         self.jobs
-            .send((request, answer))
+            .send(Box::new(job))
             .await
             .map_err(|_| SpawnError::ShuttingDown)?;
         let mut spawned = Unclaimed(Some(spawned.await.map_err(|_| SpawnError::ShuttingDown)??));
@@ -160,6 +212,25 @@ impl Spawner {
             await_outcome(outcome).await?;
         }
         spawned.0.take().ok_or(SpawnError::ShuttingDown)
+    }
+}
+
+/// A process that serves file requests in a sandbox. Dropping it ends its input.
+#[derive(Debug)]
+pub(crate) struct Confined {
+    group: Option<ProcessGroup>,
+    input: UnixStream,
+}
+
+impl Drop for Confined {
+    fn drop(&mut self) {
+        let _ = self.input.shutdown(std::net::Shutdown::Write);
+        // It finishes what it has begun, puts files back, and is killed if that takes too long.
+        if let Some(group) = self.group.take() {
+            let _ = std::thread::Builder::new()
+                .name("sandbox-end".to_owned())
+                .spawn(move || group.end_within(FILES_END_TIME));
+        }
     }
 }
 
@@ -292,6 +363,40 @@ fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
             leader.signal(Signal::KILL);
             let _ = child.wait();
             Err(io::Error::from(err).into())
+        }
+    }
+}
+
+fn spawn_files(launch: &Launch, socket: OwnedFd) -> Result<Spawned, SpawnError> {
+    let Prepared {
+        mut command,
+        outcome,
+        inherited,
+    } = launch.prepare()?;
+    command
+        .stdin(socket)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    lead_session(&mut command, false, None, Some(inherited));
+    let pid = Pid::from_child(&command.spawn()?);
+    let leader = Leader {
+        pid,
+        kind: LeaderKind::Sandbox,
+    };
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => Ok(Spawned {
+            leader,
+            pidfd,
+            input: None,
+            outputs: Vec::new(),
+            terminal: None,
+            outcome: Some(outcome),
+        }),
+        Err(errno) => {
+            leader.signal(Signal::KILL);
+            let wait = rustix::process::WaitId::Pid(pid);
+            let _ = rustix::process::waitid(wait, rustix::process::WaitIdOptions::EXITED);
+            Err(io::Error::from(errno).into())
         }
     }
 }

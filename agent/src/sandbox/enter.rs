@@ -23,7 +23,11 @@ use super::sys;
 /// Replaces the root directory of this process by what the plan says.
 ///
 /// `terminal` appears as `/dev/console`.
-pub(super) fn enter(plan: &MountPlan, terminal: Option<BorrowedFd<'_>>) -> Result<(), Failure> {
+pub(super) fn enter(
+    plan: &MountPlan,
+    names: Names,
+    terminal: Option<BorrowedFd<'_>>,
+) -> Result<(), Failure> {
     let host = rustix::fs::open("/", DIRECTORY, Mode::empty()).map_err(at(Stage::Mounts))?;
     rustix::mount::mount_change(
         "/",
@@ -60,6 +64,9 @@ pub(super) fn enter(plan: &MountPlan, terminal: Option<BorrowedFd<'_>>) -> Resul
         }
     }
     for step in &plan.steps {
+        if names == Names::Free && matches!(step.action, Action::Occupy { .. }) {
+            continue;
+        }
         make(step, &host, &root, &blanks).map_err(at(Stage::Mounts))?;
     }
 
@@ -71,6 +78,15 @@ pub(super) fn enter(plan: &MountPlan, terminal: Option<BorrowedFd<'_>>) -> Resul
         Ok(rustix::process::chdir("/")?)
     };
     leave().map_err(at(Stage::Mounts))
+}
+
+/// What is done about protected names that do not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Names {
+    /// There are placeholders for them, which are covered.
+    Occupied,
+    /// Nothing: whoever runs inside looks for itself.
+    Free,
 }
 
 fn make(step: &Step, host: &OwnedFd, root: &OwnedFd, blanks: &Blanks) -> io::Result<()> {

@@ -106,6 +106,16 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// The error of a file request.
+    pub(crate) fn for_files(&self) -> RpcError {
+        RpcError::invalid_request(format!(
+            "filesystem sandbox cannot be enforced on this executor: {self}: {}",
+            self.error
+        ))
+    }
+}
+
 /// Tells that the program is about to be executed.
 pub(super) fn report_ready(mut pipe: &std::fs::File) -> io::Result<()> {
     pipe.write_all(READY)

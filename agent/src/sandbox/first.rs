@@ -79,7 +79,7 @@ fn run(request: OwnedFd, report: &OwnedFd) -> Result<i32, Failure> {
         return Err(become_program(task, report));
     };
 
-    // File requests look for themselves whether a name is occupied; see `guard`.
+    // File requests look for themselves whether a name is occupied; see [`worker`].
     let occupied = match task {
         Task::Program { .. } => files.occupied().map(Placeholder::acquire).collect(),
         Task::Files => Ok(Vec::new()),
@@ -206,7 +206,11 @@ fn init(
     let terminal = matches!(task, Task::Program { terminal: true, .. });
     if let Some(files) = &confinement.files {
         let stdin = terminal.then(rustix::stdio::stdin);
-        enter::enter(files, stdin)?;
+        let names = match task {
+            Task::Program { .. } => enter::Names::Occupied,
+            Task::Files => enter::Names::Free,
+        };
+        enter::enter(files, names, stdin)?;
     }
     confine(confinement)?;
     let program = match sys::fork(0).map_err(at(Stage::Program))? {

@@ -81,7 +81,7 @@ impl Launch {
         let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
         rustix::fs::fcntl_add_seals(&file, seals)?;
         let (outcome, report) = pipe_with(PipeFlags::CLOEXEC)?;
-        let mut command = Command::new(program());
+        let mut command = Command::new(PROGRAM);
         command
             .arg(ARGUMENT)
             .arg(file.as_raw_fd().to_string())
@@ -112,22 +112,8 @@ pub(crate) fn variable(name: &OsStr, value: &OsStr) -> OsString {
     text
 }
 
-/// This very program, even if its file was replaced since.
-fn program() -> PathBuf {
-    PROGRAM
-        .get()
-        .cloned()
-        .unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
-}
-
-/// Uses another program as the first process of sandboxes: this crate's own tests run in one that is
-/// not the executor.
-pub fn set_program(path: PathBuf) {
-    // The first one stays.
-    let _ = PROGRAM.set(path);
-}
-
-static PROGRAM: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
-
 /// Not for people, so not in the help text.
 pub(super) const ARGUMENT: &str = "--sandbox-first-process";
+
+/// This very program, even if its file was replaced since.
+const PROGRAM: &str = "/proc/self/exe";

@@ -10,7 +10,7 @@
 //! - [`launch`] hands it to a process of our own program, in [`first`], which calls [`enter`],
 //!   [`landlock`] and [`seccomp`] and then executes the client's program. [`failure`] tells of it.
 //! - [`placeholder`] keeps names free that do not exist.
-//! - [`worker`] and [`guard`] serve file requests from inside a sandbox.
+//! - [`worker`] serves file requests from inside a sandbox.
 //! - [`denial`] guesses whether a program failed because of it.
 //!
 //! Everything fails closed: whatever cannot be set up as asked is an error, and nothing runs.
@@ -42,10 +42,10 @@ use rustix::process::Signal;
 
 pub(crate) use failure::{Failure, MAX_BYTES as OUTCOME_BYTES, parse as parse_outcome};
 pub use first::run_if_first_process;
-pub use launch::set_program;
 pub(crate) use launch::{Confinement, Launch, Prepared, Task, variable};
 pub(crate) use policy::Purpose;
 pub(crate) use refusal::Refusal;
+pub(crate) use worker::{Answer, Request, frame, receive};
 
 /// What a context asks to enforce on this host; `None` if nothing. Looks at files, so it may block.
 ///

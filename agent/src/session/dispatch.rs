@@ -45,7 +45,7 @@ impl Context {
         let concurrent = sessions.config.concurrent_requests.max(1);
         Self {
             environment: Arc::clone(sessions.environment()),
-            fs: FsConnection::new(outbox.clone()),
+            fs: FsConnection::with_sandboxes(outbox.clone(), sessions.sandboxes()),
             http: HttpConnection::new(Arc::clone(&sessions.config.http), outbox.clone()),
             outbox,
             in_flight: Arc::default(),

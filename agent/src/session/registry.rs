@@ -15,6 +15,7 @@ use super::attachment::Attachment;
 use super::connection;
 use super::place::{Holder, Place};
 use crate::environment::ExecutorEnvironment;
+use crate::fs::Sandboxes;
 use crate::http::HttpClient;
 use crate::process::{ProcessTable, Spawner, TableConfig};
 use crate::rpc::{Outbox, Transport};
@@ -170,6 +171,14 @@ impl Sessions {
 
     pub(super) fn environment(&self) -> &Arc<ExecutorEnvironment> {
         &self.config.environment
+    }
+
+    /// What connections need to serve file requests in sandboxes.
+    pub(super) fn sandboxes(&self) -> Sandboxes {
+        Sandboxes {
+            spawner: self.table_config.spawner.clone(),
+            temporary: self.config.environment.variable("TMPDIR").map(Into::into),
+        }
     }
 
     /// Opens a session, or attaches to one that is detached or held by an older connection of the

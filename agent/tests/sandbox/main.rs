@@ -12,6 +12,8 @@ mod client;
 #[cfg(test)]
 mod escapes;
 #[cfg(test)]
+mod files;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod policy;

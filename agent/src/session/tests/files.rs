@@ -124,11 +124,15 @@ async fn sandboxes_are_refused_and_not_ignored() {
         ),
         ("fs/sync", json!({"path": s.uri("f")})),
     ] {
-        let err = client
+        let (code, text) = client
             .err(method, with(params, "sandbox", sandbox.clone()))
             .await;
-        let text = "filesystem sandbox cannot be enforced on this executor";
-        assert_eq!(err, (-32600, text.into()), "{method}");
+        // The program of these tests is not the executor, so no sandbox can be set up with it.
+        let reason = "filesystem sandbox cannot be enforced on this executor: ";
+        assert!(
+            code == -32600 && text.starts_with(reason),
+            "{method}: {text}"
+        );
     }
     assert_eq!(s.text("f").as_deref(), Some(""));
 }
