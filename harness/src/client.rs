@@ -388,6 +388,7 @@ impl Client {
             retry,
             asker,
             repeated: false,
+            made: tokio::time::Instant::now(),
             _room: Some(room),
         };
         self.inner

@@ -14,8 +14,8 @@
 //! - **Requests that do no harm when repeated** (reads, metadata, writes to a process, starts,
 //!   signals) are repeated.
 //! - **Other requests** that had no answer yet fail with [`Error::OutcomeUnknown`].
-//!   So does a start that an executor of release 0.169 never finishes because it lost the connection
-//!   within it.
+//!   So does a start that had no answer for so long that the executor may have forgotten it, or that
+//!   an executor of release 0.169 never finishes because it lost the connection within it.
 //! - **Open files and response bodies** belong to the connection. [`FileReader`] continues by
 //!   itself, the others fail with [`Error::ConnectionLost`].
 //! - **The executor's key** is pinned: when another executor answers, the session is over.

@@ -49,6 +49,10 @@ pub const INITIALIZE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for `environment/info`, asked only when the handshake did not bring it.
 pub const INFO_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long after it was made a start is asked for again on a new connection. Later its outcome is
+/// unknown: an executor forgets a process, and so its id, 80 s after its end.
+pub const START_REPEAT_WINDOW: Duration = Duration::from_secs(70);
+
 /// How long an executor may go on starting a program after the connection that asked for it was lost.
 /// Then the outcome is unknown. Starting takes milliseconds unless the program's file system hangs.
 pub const START_TIMEOUT: Duration = Duration::from_secs(10);

@@ -9,7 +9,7 @@ use tokio::{
     time::Instant,
 };
 
-use crate::Error;
+use crate::{Error, limits};
 
 /// What to do with a request that had no answer when the connection was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,8 +68,19 @@ pub(crate) struct Call {
     pub(crate) asker: Asker,
     /// Set when the request was sent on an earlier connection already.
     pub(crate) repeated: bool,
+    /// When it was made, which is no later than when it was sent for the first time.
+    pub(crate) made: Instant,
     /// Room in the client's budgets, given back with the answer.
     pub(crate) _room: Option<Room>,
+}
+
+impl Call {
+    /// Whether it is a start that the executor may have done and forgotten by now, so that it would
+    /// do it again.
+    pub(crate) fn is_stale_start(&self) -> bool {
+        let is_start = matches!(self.asker, Asker::Start(..));
+        is_start && self.repeated && self.made.elapsed() > limits::START_REPEAT_WINDOW
+    }
 }
 
 /// A share of the client's budgets for requests without an answer.
@@ -203,6 +214,7 @@ mod tests {
                 retry,
                 asker,
                 repeated: false,
+                made: Instant::now(),
                 _room: None,
             },
             answer,

@@ -240,6 +240,14 @@ impl Engine {
         }
         let (id, call) = self.pending.next_unsent()?;
         let method = call.method;
+        if call.is_stale_start() {
+            let call = self.pending.answered(id)?;
+            if let Asker::Start(process, _) = &call.asker {
+                self.processes.remove(process);
+            }
+            self.answer(call, Err(Error::OutcomeUnknown { method }));
+            return None;
+        }
         match rpc::encode_request(&id.into(), method, &call.params, None) {
             Ok(bytes) => Some(bytes),
             // Raw JSON always serializes; a caller must not hang if that should ever be wrong.
@@ -538,6 +546,7 @@ fn page(process: &str, after: u64, asker: Asker) -> Option<Call> {
         retry: Retry::Repeat,
         asker,
         repeated: false,
+        made: Instant::now(),
         _room: None,
     })
 }

@@ -443,6 +443,32 @@ async fn start_that_is_never_done_has_an_unknown_outcome() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn start_that_the_executor_may_have_forgotten_is_not_asked_for_again() {
+    let (client, mut peer, _script, mut connections) = connected().await;
+    let script = async {
+        peer.expect("process/start").await;
+        let lost = tokio::time::Instant::now();
+        drop(peer);
+        // No attempt gets further than this for almost as long as a session is pursued.
+        while lost.elapsed() < Duration::from_secs(75) {
+            drop(connections.recv().await.unwrap());
+        }
+        let mut peer = resumed(&mut connections).await;
+        // The next request that comes is not the start.
+        let (request, _) = peer.expect("environment/status").await;
+        peer.answer(request, json!({ "status": "ready" })).await;
+        peer
+    };
+    let later = async {
+        let start = client.start(Command::new(["program"])).await;
+        (start, client.status().await)
+    };
+    let ((start, status), _peer) = tokio::join!(later, script);
+    assert_eq!(status.unwrap(), "ready");
+    assert!(matches!(start, Err(Error::OutcomeUnknown { method }) if method == "process/start"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn start_that_is_refused_the_second_time_is_refused() {
     let (client, mut peer, _script, mut connections) = connected().await;
     let script = async {
