@@ -253,7 +253,9 @@ async fn run(client: &Client, name: &str, number: usize) -> Result<Result<(), Er
     };
     let output = match outcome {
         Ok(output) => output,
-        Err(error @ (Error::OutcomeUnknown { .. } | Error::SessionLost(_))) => {
+        Err(
+            error @ (Error::OutcomeUnknown { .. } | Error::SessionLost(_) | Error::ProcessGone),
+        ) => {
             return Ok(Err(error));
         }
         Err(error) => return Err(error).with_context(|| format!("command {name} failed")),
