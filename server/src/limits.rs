@@ -60,6 +60,13 @@ pub const PRUNE_INTERVAL: Duration = Duration::from_secs(30);
 /// Time for the sockets to be closed at shutdown; then they are dropped.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// Pause between two environments whose sockets are closed at shutdown, so that a thousand
+/// executors do not come back in the same instant.
+pub const DRAIN_PAUSE: Duration = Duration::from_millis(5);
+
+/// Time in which the sockets of all environments are told, however many there are.
+pub const DRAIN_WINDOW: Duration = Duration::from_secs(5);
+
 /// Limits of the rendezvous, changeable so that tests can reach them.
 #[derive(Clone, Debug)]
 pub struct RendezvousLimits {

@@ -125,13 +125,24 @@ impl Server {
         self.tls.clone()
     }
 
-    /// Serves until `shutdown` is cancelled. Then nothing more is accepted, every websocket is closed
-    /// with code 1001, and after at most [`limits::SHUTDOWN_TIMEOUT`] all is over.
+    /// Serves until `shutdown` is cancelled, then [stops in order](Self::run_until).
     ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves open connections to run to their own end; cancel `shutdown`.
     pub async fn run(self, shutdown: CancellationToken) {
+        self.run_until(shutdown, CancellationToken::new()).await;
+    }
+
+    /// Serves until `shutdown` is cancelled. Then the server is no longer ready and refuses new
+    /// websockets; those that there are are closed with code 1001, spread over at most
+    /// [`limits::DRAIN_WINDOW`]; and after at most [`limits::SHUTDOWN_TIMEOUT`] more all is over.
+    /// `force` cuts that short.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves open connections to run to their own end; cancel the tokens.
+    pub async fn run_until(self, shutdown: CancellationToken, force: CancellationToken) {
         let Self {
             listener,
             service,
@@ -141,16 +152,29 @@ impl Server {
         } = self;
         let maintenance = maintenance::run(Arc::clone(&service), revocation_interval);
         service.tasks.spawn(maintenance);
-        shutdown
-            .run_until_cancelled(accept(listener, &service, tls))
-            .await;
-        events::shutting_down();
-        service.draining.cancel();
+        {
+            let mut accepting = pin!(accept(listener, &service, tls));
+            tokio::select! {
+                () = &mut accepting => {}
+                () = shutdown.cancelled() => {}
+                () = force.cancelled() => {}
+            }
+            events::shutting_down();
+            service.draining.cancel();
+            // Whoever comes meanwhile is told to come back, which a closed port cannot do.
+            tokio::select! {
+                () = &mut accepting => {}
+                () = service.hub.drain() => {}
+                () = force.cancelled() => {}
+            }
+        }
         service.hub.close_all(CloseCause::ShuttingDown);
+        service.stopping.cancel();
         service.tasks.close();
-        let complete = timeout(limits::SHUTDOWN_TIMEOUT, service.tasks.wait())
-            .await
-            .is_ok();
+        let complete = tokio::select! {
+            ended = timeout(limits::SHUTDOWN_TIMEOUT, service.tasks.wait()) => ended.is_ok(),
+            () = force.cancelled() => false,
+        };
         service.abort.cancel();
         service.tasks.wait().await;
         service.store.close().await;
@@ -251,7 +275,7 @@ impl Connection {
             peer,
             permit,
         } = self;
-        let draining = service.draining.clone();
+        let stopping = service.stopping.clone();
         let answer = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             let service = Arc::clone(&service);
             let mut request = request.map(Body::new);
@@ -267,7 +291,7 @@ impl Connection {
         let mut connection = pin!(connection);
         let result = tokio::select! {
             result = connection.as_mut() => result,
-            () = draining.cancelled() => {
+            () = stopping.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

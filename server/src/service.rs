@@ -37,8 +37,10 @@ pub(crate) struct Service {
     pub(crate) failures: Failures,
     /// The tasks of connections and sockets.
     pub(crate) tasks: TaskTracker,
-    /// Cancelled when the server starts to stop: nothing new is accepted.
+    /// Cancelled when the server starts to stop: not ready, and no new sockets.
     pub(crate) draining: CancellationToken,
+    /// Cancelled when every websocket has been told: connections end after their request.
+    pub(crate) stopping: CancellationToken,
     /// Cancelled when time is up: tasks end at once.
     pub(crate) abort: CancellationToken,
 }
@@ -74,6 +76,7 @@ impl Service {
             failures: Failures::new(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
+            stopping: CancellationToken::new(),
             abort: CancellationToken::new(),
         }))
     }

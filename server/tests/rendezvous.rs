@@ -405,6 +405,20 @@ async fn too_many_harnesses_are_turned_away() {
 }
 
 #[tokio::test]
+async fn shutdown_reaches_the_sockets_of_every_environment() {
+    let server = TestServer::start().await;
+    let mut executors = Vec::new();
+    for number in 0..20 {
+        executors.push(server.executor(&format!("env{number}"), "t").await);
+    }
+    let stopping = tokio::spawn(server.stop());
+    for mut executor in executors {
+        assert_eq!(executor.close_code().await, Some(1001));
+    }
+    within(stopping).await.unwrap();
+}
+
+#[tokio::test]
 async fn shutdown_closes_sockets_with_going_away() {
     let server = TestServer::start().await;
     let (mut executor, mut harness) = pair(&server).await;

@@ -65,11 +65,13 @@ pub(super) async fn run(arguments: Serve) -> Result<(), Failure> {
     print(&format!("listening on {}", server.url()));
     let shutdown = CancellationToken::new();
     let tls = server.tls();
-    let mut serving = pin!(server.run(shutdown.clone()));
+    let force = CancellationToken::new();
+    let mut serving = pin!(server.run_until(shutdown.clone(), force.clone()));
     loop {
         tokio::select! {
             () = &mut serving => return Ok(()),
             signal = signals.next() => match (signal, &tls) {
+                (Signal::Stop, _) if shutdown.is_cancelled() => force.cancel(),
                 (Signal::Stop, _) => shutdown.cancel(),
                 (Signal::Reload, Some(tls)) => match tls.reload() {
                     Ok(()) => events::tls_reloaded(Ok(())),

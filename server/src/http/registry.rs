@@ -34,7 +34,8 @@ pub(crate) async fn handle(
     if request.method() != Method::POST {
         return Err(ApiError::MethodNotAllowed { allow: "POST" });
     }
-    if service.is_draining() {
+    // Handshakes that are under way on the sockets that there still are come to their end.
+    if service.is_draining() && call != Call::Validate {
         return Err(ApiError::ShuttingDown);
     }
     let now = service.clock.now();

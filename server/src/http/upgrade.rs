@@ -20,7 +20,7 @@ use axum::body::Body;
 use axum::extract::ws::WebSocket;
 use axum::extract::{FromRequestParts as _, WebSocketUpgrade};
 use axum::response::IntoResponse as _;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use registry_client::wire::{REJECTION_REASON_HEADER, REQUEST_ID_HEADER, RejectionReason};
 use relay_proto::ids::EnvironmentId;
 
@@ -301,6 +301,11 @@ fn reject(peer: IpAddr, rejection: Rejection, request_id: &str) -> Response<Body
         REJECTION_REASON_HEADER,
         HeaderValue::from_static(reason.as_str()),
     );
+    if reason == RejectionReason::PodDraining {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     response
 }
 

@@ -18,7 +18,7 @@ use super::outbox::{Outbox, OutboxLimits, SharedRoom};
 use super::routes::{AttachError, CloseCause, Effect, FromHarness, Routes, SocketId};
 use super::socket::FrameHandler;
 use crate::events;
-use crate::limits::RendezvousLimits;
+use crate::limits::{self, RendezvousLimits};
 use crate::store::{Registration, TokenId};
 
 /// All environments that have a socket.
@@ -196,6 +196,22 @@ impl Hub {
                         .as_ref()
                         .is_some_and(|token| checked.contains(token) && !valid.contains(token))
                 });
+        }
+    }
+
+    /// Closes the sockets of all environments, one environment after the other.
+    pub(crate) async fn drain(&self) {
+        let environments = self.all();
+        let count = u32::try_from(environments.len()).unwrap_or(u32::MAX).max(1);
+        let pause = limits::DRAIN_PAUSE.min(limits::DRAIN_WINDOW / count);
+        for (index, environment) in environments.into_iter().enumerate() {
+            if index > 0 {
+                tokio::time::sleep(pause).await;
+            }
+            // The executor and its harnesses together: neither can do anything without the other.
+            environment
+                .lock()
+                .close_where(CloseCause::ShuttingDown, |_| true);
         }
     }
 
