@@ -49,6 +49,8 @@ pub mod limits;
 
 #[cfg(feature = "noise")]
 pub mod connection;
+#[cfg(all(feature = "noise", fuzzing))]
+pub mod fuzzing;
 #[cfg(feature = "noise")]
 mod noise;
 #[cfg(feature = "noise")]
