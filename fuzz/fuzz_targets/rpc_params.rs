@@ -8,7 +8,9 @@
 use std::fmt::Debug;
 
 use exec_proto::rpc::{Params, code};
-use exec_proto::{capabilities, config, environment, fs, http, initialize, network, process};
+use exec_proto::{
+    capabilities, config, environment, fs, http, initialize, network, process, session,
+};
 use libfuzzer_sys::fuzz_target;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -18,10 +20,10 @@ fn check<T: DeserializeOwned + Serialize + Debug>(params: &Params) {
     match params.decode::<T>() {
         Ok(value) => {
             let _ = format!("{value:?}");
-            let first = serde_json::to_value(&value).expect("types of the protocol serialize");
+            let first = serde_json::to_string(&value).expect("types of the protocol serialize");
             let params = Params::encode(&value).unwrap();
             let again: T = params.decode().expect("what was sent on is understood");
-            assert_eq!(first, serde_json::to_value(&again).unwrap());
+            assert_eq!(first, serde_json::to_string(&again).unwrap());
         }
         Err(error) => assert_eq!(error.code, code::INVALID_PARAMS),
     }
@@ -57,6 +59,14 @@ const CHECKS: &[Check] = &[
     check::<capabilities::DiscoverV1Params>,
     check::<capabilities::DiscoverV2Params>,
     check::<network::PolicyRequestParams>,
+    check::<process::ResizeParams>,
+    check::<process::SignalGroupParams>,
+    check::<process::ListParams>,
+    check::<session::CancelParams>,
+    check::<fs::AppendParams>,
+    check::<fs::RenameParams>,
+    check::<fs::SyncParams>,
+    check::<fs::BatchParams>,
     // What the client decodes.
     check::<initialize::InitializeResult>,
     check::<environment::Info>,
@@ -68,6 +78,8 @@ const CHECKS: &[Check] = &[
     check::<http::BodyDelta>,
     check::<fs::WalkResult>,
     check::<fs::ReadDirectoryResult>,
+    check::<process::ListResult>,
+    check::<fs::BatchResult>,
 ];
 
 fuzz_target!(|data: &[u8]| {

@@ -39,9 +39,9 @@
 //! | 35 the denylist is short | `what_looks_like_a_credential_needs_permission` |
 //! | 36 queries of URLs in errors | `causes_are_told_and_queries_are_not` |
 //!
-//! Not in the table: 6 and 37 to 40 concern sandboxes, which this executor refuses rather than
-//! enforces; 19, and taking back a watch
-//! on missing paths (16), need methods that neither the protocol nor its extensions have.
+//! Not in the table: 6 and 37 to 40 concern the sandbox, which has a test program of its own; 19, and
+//! taking back a watch on missing paths (16), need methods that neither the protocol nor its
+//! extensions have.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]

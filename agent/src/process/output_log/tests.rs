@@ -69,13 +69,16 @@ enum Event {
 }
 
 /// The same log without cleverness: every chunk ever, and the limits applied when reading.
-fn model(events: &[Event], after: u64, max: Option<u64>) -> (Vec<u64>, u64) {
+///
+/// Returns the numbers of the page, the next number, and the first and last number that are missing.
+fn model(events: &[Event], after: u64, max: Option<u64>) -> (Vec<u64>, u64, Option<(u64, u64)>) {
     let mut retained: Vec<(u64, usize)> = Vec::new();
+    let mut evicted = Vec::new();
     for (seq, event) in (1..).zip(events) {
         if let Event::Output(len) = event {
             retained.push((seq, *len));
             while retained.iter().map(|(_, len)| len).sum::<usize>() > MAX_BYTES {
-                retained.remove(0);
+                evicted.push(retained.remove(0).0);
             }
         }
     }
@@ -92,7 +95,8 @@ fn model(events: &[Event], after: u64, max: Option<u64>) -> (Vec<u64>, u64) {
         (Some(_), Some(last)) => last + 1,
         _ => events.len() as u64 + 1,
     };
-    (page, next)
+    let missing = evicted.into_iter().filter(|seq| *seq > after).max();
+    (page, next, missing.map(|last| (after + 1, last)))
 }
 
 proptest! {
@@ -114,7 +118,8 @@ proptest! {
         }
         let result = log.read(after, max);
         let seqs: Vec<u64> = result.chunks.iter().map(|chunk| chunk.seq).collect();
-        prop_assert_eq!((seqs, result.next_seq), model(&events, after, max));
+        let evicted = result.evicted.map(|evicted| (evicted.from_seq, evicted.through_seq));
+        prop_assert_eq!((seqs, result.next_seq, evicted), model(&events, after, max));
         let ended = |wanted: fn(&Event) -> bool| events.iter().any(wanted);
         let exited = ended(|event| matches!(event, Event::Exited));
         let closed = ended(|event| matches!(event, Event::Closed));
