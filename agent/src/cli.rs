@@ -78,6 +78,10 @@ pub struct Cli {
     #[arg(long, value_name = "NAME", action = ArgAction::Append)]
     pub http_header_env: Vec<String>,
 
+    /// Do not open TCP connections on behalf of clients
+    #[arg(long)]
+    pub no_tcp: bool,
+
     /// Require authentication of websocket peers
     #[arg(long, value_name = "MODE")]
     pub ws_auth: Option<AuthMode>,

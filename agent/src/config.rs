@@ -27,6 +27,8 @@ pub struct Settings {
     pub concurrent_requests: Option<NonZeroUsize>,
     /// Variables that `http/request` headers may use although they look like credentials.
     pub http_header_env: Vec<String>,
+    /// Whether clients may open TCP connections from here.
+    pub tcp: bool,
 }
 
 /// What the executor does.
@@ -108,6 +110,7 @@ impl Settings {
             Some(names) if cli.http_header_env.is_empty() => names.clone(),
             _ => cli.http_header_env.clone(),
         };
+        let tcp = !(cli.no_tcp || file.no_tcp.unwrap_or(false));
         let mode = if is_remote(&cli, &environment, &file) {
             remote(cli, environment, file, has_secret, &mut problems)
                 .map(|remote| Mode::Remote(Box::new(remote)))
@@ -119,6 +122,7 @@ impl Settings {
                 mode,
                 concurrent_requests,
                 http_header_env,
+                tcp,
             }),
             _ => Err(ConfigError(problems)),
         }

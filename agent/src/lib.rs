@@ -48,3 +48,4 @@ pub mod serve;
 pub mod session;
 pub mod shutdown;
 pub mod supervisor;
+mod tcp;

@@ -88,7 +88,11 @@ pub async fn run(settings: Settings, secret: Option<SecretString>) -> Result<(),
 }
 
 fn sessions(settings: &Settings) -> Result<Arc<Sessions>, Failure> {
-    let environment = Arc::new(ExecutorEnvironment::capture()?);
+    let environment = ExecutorEnvironment::capture()?;
+    let environment = Arc::new(match settings.tcp {
+        true => environment,
+        false => environment.without_tcp(),
+    });
     let variables = Arc::clone(&environment);
     let http = HttpClient::new(
         ConnectorConfig::default(),

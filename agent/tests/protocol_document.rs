@@ -7,7 +7,7 @@ use std::path::Path;
 
 use exec_proto::environment::Capabilities;
 use exec_proto::rpc::{Message, from_json, parse};
-use exec_proto::{Empty, RpcError, fs, process};
+use exec_proto::{Empty, RpcError, fs, http, process, tcp};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -50,11 +50,16 @@ fn flags_of_the_document_are_those_of_the_code() {
 fn every_test_of_the_version_matrix_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = String::new();
-    for directory in ["src", "../exec-proto/src", "../tests/tests"] {
+    for directory in [
+        "src",
+        "../exec-proto/src",
+        "../harness/src",
+        "../tests/tests",
+    ] {
         read_sources(&root.join(directory), &mut sources);
     }
     let document = document();
-    let matrix = section(&document, "### 2.17 Version matrix");
+    let matrix = section(&document, "### 2.21 Version matrix");
     let is_name = |text: &&str| {
         text.matches('_').count() > 1
             && text
@@ -83,6 +88,16 @@ fn again(method: &str, params: &exec_proto::rpc::Params) -> Result<Value, RpcErr
         process::OUTPUT => value::<process::OutputNotification>(params),
         process::EXITED => value::<process::ExitedNotification>(params),
         process::CLOSED => value::<process::ClosedNotification>(params),
+        fs::UNWATCH_MISSING => value::<fs::UnwatchMissingParams>(params),
+        http::REQUEST => value::<http::RequestParams>(params),
+        http::BODY_CHUNK => value::<http::BodyChunkParams>(params),
+        http::CANCEL => value::<http::CancelParams>(params),
+        tcp::CONNECT => value::<tcp::ConnectParams>(params),
+        tcp::WRITE => value::<tcp::WriteParams>(params),
+        tcp::SHUTDOWN => value::<tcp::ShutdownParams>(params),
+        tcp::CLOSE => value::<tcp::CloseParams>(params),
+        tcp::DATA => value::<tcp::DataNotification>(params),
+        tcp::CLOSED => value::<tcp::ClosedNotification>(params),
         // Raw parameters inside of parameters are no values, only text.
         fs::BATCH => {
             let text = serde_json::to_string(&params.decode::<fs::BatchParams>()?).unwrap();
@@ -113,6 +128,8 @@ fn is_result(result: &RawValue) -> bool {
         || fits::<process::ListResult>(result)
         || fits::<process::ReadResult>(result)
         || fits::<fs::BatchResult>(result)
+        || fits::<http::CancelResult>(result)
+        || (fits::<tcp::ConnectResult>(result) && result.get().contains("peerAddr"))
         || (fits::<Empty>(result) && result.get() == "{}")
 }
 

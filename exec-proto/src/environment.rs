@@ -113,6 +113,14 @@ pub struct Capabilities {
     pub fs_rename: bool,
     /// `fs/sync` exists.
     pub fs_sync: bool,
+    /// `fs/unwatchMissing` exists.
+    pub fs_unwatch_missing: bool,
+    /// `http/request` honours `streamRequestBody`, and `http/request/bodyChunk` exists.
+    pub http_request_body_stream: bool,
+    /// `http/cancel` exists.
+    pub http_cancel: bool,
+    /// `tcp/connect` and what belongs to it exist.
+    pub tcp_streams: bool,
 }
 
 /// Liveness.

@@ -14,6 +14,7 @@ use crate::sandbox::SandboxContext;
 pub use changes::{
     APPEND, AppendParams, AppendResult, BATCH, BatchCall, BatchOutcome, BatchParams, BatchResult,
     MAX_BATCH_CALLS, MAX_BATCH_RESULT_BYTES, RENAME, RenameParams, SYNC, SyncParams,
+    UNWATCH_MISSING, UnwatchMissingParams,
 };
 
 /// Request: a file's contents.

@@ -8,6 +8,14 @@ pub const REQUEST: &str = "http/request";
 /// Notification from executor to client: a part of a streamed body.
 pub const BODY_DELTA: &str = "http/request/bodyDelta";
 
+/// Request, an extension of this project: a part of a streamed request body.
+pub const BODY_CHUNK: &str = "http/request/bodyChunk";
+/// Request, an extension of this project: end a streamed request or response early.
+pub const CANCEL: &str = "http/cancel";
+
+/// Most decoded bytes in one part of a request body, and in all that wait of one request.
+pub const MAX_CHUNK_BYTES: usize = 1 << 20;
+
 /// Most decoded bytes in one delta that a client accepts.
 pub const MAX_DELTA_BYTES: usize = 1 << 20;
 
@@ -40,12 +48,51 @@ pub struct RequestParams {
     /// Whether the body comes as [`BodyDelta`]s.
     #[serde(default)]
     pub stream_response: bool,
+    /// Whether the body of the request follows as [`BodyChunkParams`]; an extension.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stream_request_body: bool,
 }
 redacted_debug!(RequestParams {
     method,
     request_id,
     stream_response
 });
+
+/// Parameters of `http/request/bodyChunk`, answered with an empty object when it was taken.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BodyChunkParams {
+    /// The request.
+    pub request_id: String,
+    /// From 1, without gaps.
+    pub seq: u64,
+    /// At most [`MAX_CHUNK_BYTES`].
+    #[serde(with = "crate::base64")]
+    pub chunk_base64: Bytes,
+    /// Whether this is the last part.
+    #[serde(default)]
+    pub done: bool,
+}
+redacted_debug!(BodyChunkParams {
+    request_id,
+    seq,
+    done
+});
+
+/// Parameters of `http/cancel`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CancelParams {
+    /// The request.
+    pub request_id: String,
+}
+
+/// Result of `http/cancel`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CancelResult {
+    /// Whether there was such a stream.
+    pub cancelled: bool,
+}
 
 /// A header to send.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -45,6 +45,7 @@ pub mod process;
 pub mod rpc;
 pub mod sandbox;
 pub mod session;
+pub mod tcp;
 
 pub use path_uri::PathUri;
 pub use rpc::RpcError;

@@ -132,6 +132,7 @@ impl Client {
             redirect_policy: request.redirects,
             request_id: request_id.clone(),
             stream_response: true,
+            stream_request_body: false,
         };
         let queue = Queue::new(limits::BODY_QUEUE_BYTES, self.drained());
         let body = BodyRoute::new(queue.clone());

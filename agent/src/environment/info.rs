@@ -39,6 +39,10 @@ const CAPABILITIES: Capabilities = Capabilities {
     fs_append: true,
     fs_rename: true,
     fs_sync: true,
+    fs_unwatch_missing: true,
+    http_request_body_stream: true,
+    http_cancel: true,
+    tcp_streams: true,
 };
 
 /// Names the program towards clients that keep settings by provider: a constant of the program,

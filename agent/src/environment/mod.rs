@@ -96,6 +96,13 @@ impl ExecutorEnvironment {
         }
     }
 
+    /// The same, without connections on behalf of clients.
+    #[must_use]
+    pub fn without_tcp(mut self) -> Self {
+        self.info.capabilities.tcp_streams = false;
+        self
+    }
+
     /// The answer to `environment/info`.
     pub fn info(&self) -> &Info {
         &self.info

@@ -74,7 +74,7 @@ struct WatchState {
     /// The greatest id used so far. Zero is no id.
     last_id: u64,
     /// Sends the notification of the present watch.
-    task: Option<AbortOnDropHandle<()>>,
+    task: Option<(u64, AbortOnDropHandle<()>)>,
 }
 
 impl FsConnection {
@@ -514,12 +514,26 @@ impl FsConnection {
             return false;
         }
         // Owned by the connection: a new watch or the end of the connection aborts it.
-        state.task = Some(AbortOnDropHandle::new(tokio::spawn(async move {
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
             armed.fired().await;
             let changed = wire::MissingChangedNotification { watch_id };
             let _ = outbox.notify(wire::MISSING_CHANGED, &changed).await;
-        })));
+        }));
+        state.task = Some((watch_id, task));
         true
+    }
+
+    /// `fs/unwatchMissing`. The watch is silent when this returns.
+    pub(crate) async fn unwatch_missing(&self, params: wire::UnwatchMissingParams) {
+        let taken = self
+            .lock_watch()
+            .task
+            .take_if(|(id, _)| *id == params.watch_id);
+        if let Some((_, task)) = taken {
+            task.abort();
+            // Its notification was queued before, or never will be.
+            let _ = task.await;
+        }
     }
 
     fn lock_watch(&self) -> MutexGuard<'_, WatchState> {

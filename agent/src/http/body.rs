@@ -73,13 +73,20 @@ impl BodyStream {
     async fn send(mut self, outbox: &Outbox) -> Result<(), Disconnected> {
         let mut seq = 0;
         let error = loop {
-            match self.response.chunk().await {
+            let chunk = tokio::select! {
+                chunk = self.response.chunk() => chunk,
+                () = self.claim.cancel.cancelled() => break Some(CANCELLED.to_owned()),
+            };
+            match chunk {
                 Ok(None) => break None,
                 Ok(Some(mut chunk)) => {
                     while !chunk.is_empty() {
                         let part = chunk.split_to(chunk.len().min(MAX_DELTA_BYTES));
                         seq += 1;
                         outbox.notify(BODY_DELTA, &self.delta(seq, part)).await?;
+                        if self.claim.cancel.is_cancelled() {
+                            break;
+                        }
                     }
                 }
                 Err(cause) => {
@@ -118,6 +125,8 @@ impl fmt::Debug for BodyStream {
     }
 }
 
+/// The error of the final delta after `http/cancel`.
+const CANCELLED: &str = "the request was cancelled";
 /// Largest body in one answer: in base64 it takes 60 MiB of the 64 MiB that a message may have.
 /// The reference has no limit and sends messages that its own peers refuse.
 const MAX_BUFFERED_BYTES: usize = 45 << 20;

@@ -9,6 +9,7 @@
 //! | [`request`] | parameters to a request, with the texts of the reference for each mistake |
 //! | [`variables`] | which environment variables a header may carry |
 //! | [`redirect`] | what a redirect does to a request, as a pure function |
+//! | [`upload`] | streamed bodies of requests, with backpressure |
 //! | [`body`] | whole bodies with a limit, streamed bodies with backpressure |
 //!
 //! One client for the process, built at the first request from the same policy as the registry
@@ -18,26 +19,33 @@ mod body;
 mod error;
 mod redirect;
 mod request;
+mod upload;
 mod variables;
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     fmt,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
 use exec_proto::{
-    http::{RedirectPolicy, RequestParams, RequestResult, ResponseHeader},
+    http::{
+        BodyChunkParams, CancelParams, CancelResult, RedirectPolicy, RequestParams, RequestResult,
+        ResponseHeader,
+    },
     rpc::RpcError,
 };
 use registry_client::{Connector, ConnectorConfig};
 use reqwest::Response;
 use tokio::{task::JoinSet, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use crate::rpc::Outbox;
 use body::BodyStream;
 use request::Checked;
+use upload::Feed;
+pub use upload::Upload;
 pub use variables::HeaderVariables;
 
 /// The process's HTTP client; shared by all connections.
@@ -51,8 +59,17 @@ pub struct HttpClient {
 pub struct HttpConnection {
     client: Arc<HttpClient>,
     outbox: Outbox,
-    active: Arc<Mutex<HashSet<String>>>,
+    active: Table,
     streams: Mutex<JoinSet<()>>,
+}
+
+type Table = Arc<Mutex<HashMap<String, Active>>>;
+
+/// A request that streams in some direction.
+struct Active {
+    cancel: CancellationToken,
+    /// Takes the parts of its body.
+    feed: Option<Arc<Feed>>,
 }
 
 /// The answer to a request, and the body that follows it.
@@ -86,17 +103,31 @@ impl HttpClient {
     async fn send(
         &self,
         checked: Checked,
+        mut upload: Option<reqwest::Body>,
         policy: RedirectPolicy,
         deadline: Deadline,
     ) -> Result<Response, RpcError> {
         let client = self.connector()?.http();
         let mut hop = redirect::Hop::from(checked);
+        let is_upload = upload.is_some();
+        if is_upload {
+            // Stands for the streamed body, so that a redirect can drop it.
+            hop.body = Some(bytes::Bytes::new());
+        }
         for _ in 0..=MAX_REDIRECTS {
             let mut builder = client
                 .request(hop.method.clone(), hop.url.clone())
                 .headers(hop.headers.clone());
             if let Some(body) = &hop.body {
-                builder = builder.body(body.clone());
+                builder = match upload.take() {
+                    Some(upload) => builder.body(upload),
+                    None if is_upload => {
+                        return Err(RpcError::internal(
+                            "http/request failed: a streamed body cannot be sent again after a redirect",
+                        ));
+                    }
+                    None => builder.body(body.clone()),
+                };
             }
             if let Some(remaining) = deadline.remaining()? {
                 builder = builder.timeout(remaining);
@@ -139,23 +170,54 @@ impl HttpConnection {
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection to the server, whose request may have happened.
-    pub async fn request(&self, mut params: RequestParams) -> Result<Reply, RpcError> {
-        let claim = match params.stream_response {
-            true => Some(self.claim(std::mem::take(&mut params.request_id))?),
-            false => None,
+    pub async fn request(
+        &self,
+        params: RequestParams,
+        upload: Option<Upload>,
+    ) -> Result<Reply, RpcError> {
+        let (claim, body) = match upload {
+            Some(Upload { claim, body }) => (Some(claim), Some(body)),
+            None if params.stream_response => {
+                (Some(self.claim(params.request_id.clone(), None)?), None)
+            }
+            None => (None, None),
         };
+        let Some(cancel) = claim.as_ref().map(|claim| claim.cancel.clone()) else {
+            return self.perform(params, None, None).await;
+        };
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => {
+                Err(RpcError::cancelled("the request was cancelled"))
+            }
+            reply = self.perform(params, claim, body) => reply,
+        }
+    }
+
+    async fn perform(
+        &self,
+        params: RequestParams,
+        claim: Option<Claim>,
+        upload: Option<reqwest::Body>,
+    ) -> Result<Reply, RpcError> {
+        let is_streamed = params.stream_response;
         let policy = params.redirect_policy;
         let deadline = Deadline::new(params.timeout_ms);
         let checked = request::check(params, &self.client.variables)?;
-        let response = self.client.send(checked, policy, deadline).await?;
+        let response = self.client.send(checked, upload, policy, deadline).await?;
         let status = response.status().as_u16();
         let headers = response_headers(&response);
         let (body_base64, body) = match claim {
-            Some(claim) => (
+            Some(claim) if is_streamed => (
                 bytes::Bytes::new(),
                 Some(BodyStream::new(response, claim, deadline)),
             ),
-            None => (body::buffer(response, deadline).await?, None),
+            // The id stays taken until the end of the body.
+            claim => {
+                let body = body::buffer(response, deadline).await?;
+                drop(claim);
+                (body, None)
+            }
         };
         Ok(Reply {
             result: RequestResult {
@@ -175,11 +237,65 @@ impl HttpConnection {
         streams.spawn(body.run(self.outbox.clone()));
     }
 
-    fn claim(&self, id: String) -> Result<Claim, RpcError> {
+    /// Takes the id of a request whose body follows in parts.
+    ///
+    /// # Errors
+    ///
+    /// -32602 if there is a body already or the id is in use, -32600 at the limit.
+    pub fn upload(&self, params: &RequestParams) -> Result<Upload, RpcError> {
+        if params.body_base64.is_some() {
+            return Err(RpcError::invalid_params(
+                "http/request streamRequestBody excludes bodyBase64",
+            ));
+        }
+        let (feed, body) = Feed::new();
+        let claim = self.claim(params.request_id.clone(), Some(feed))?;
+        Ok(Upload { claim, body })
+    }
+
+    /// `http/request/bodyChunk`: waits for room.
+    ///
+    /// # Cancel safety
+    ///
+    /// A cancelled part was not taken, and its number is still to come.
+    pub(crate) async fn body_chunk(&self, params: BodyChunkParams) -> Result<(), RpcError> {
+        let feed = {
+            let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+            let request = active.get(&params.request_id);
+            request.and_then(|request| request.feed.clone())
+        };
+        let feed = feed.ok_or_else(|| {
+            RpcError::not_found(format!(
+                "http/request `{}` takes no body",
+                params.request_id
+            ))
+        })?;
+        feed.add(params.seq, params.chunk_base64, params.done).await
+    }
+
+    /// `http/cancel`
+    pub(crate) fn cancel(&self, params: &CancelParams) -> CancelResult {
+        let active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        let request = active.get(&params.request_id);
+        if let Some(request) = request {
+            request.cancel.cancel();
+        }
+        CancelResult {
+            cancelled: request.is_some(),
+        }
+    }
+
+    fn claim(&self, id: String, feed: Option<Arc<Feed>>) -> Result<Claim, RpcError> {
         let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
-        if active.contains(&id) {
+        if active.contains_key(&id) {
             return Err(RpcError::invalid_params(format!(
                 "http/request streamResponse requestId `{id}` is already active"
+            )));
+        }
+        let uploads = active.values().filter(|one| one.feed.is_some()).count();
+        if feed.is_some() && uploads >= MAX_UPLOADS {
+            return Err(RpcError::invalid_request(format!(
+                "http/request has reached the limit of {MAX_UPLOADS} streamed request bodies"
             )));
         }
         if active.len() >= MAX_STREAMS {
@@ -187,9 +303,15 @@ impl HttpConnection {
                 "http/request has reached the limit of {MAX_STREAMS} streamed responses"
             )));
         }
-        active.insert(id.clone());
+        let cancel = CancellationToken::new();
+        let one = Active {
+            cancel: cancel.clone(),
+            feed,
+        };
+        active.insert(id.clone(), one);
         Ok(Claim {
             id,
+            cancel,
             active: Arc::clone(&self.active),
         })
     }
@@ -218,7 +340,8 @@ impl fmt::Debug for Reply {
 /// A stream id in use, until dropped.
 struct Claim {
     id: String,
-    active: Arc<Mutex<HashSet<String>>>,
+    cancel: CancellationToken,
+    active: Table,
 }
 
 impl Drop for Claim {
@@ -291,6 +414,8 @@ const MAX_REDIRECTS: usize = 10;
 /// Streamed responses of one connection at a time. Each holds one read of at most a few hundred
 /// kilobytes and one connection.
 const MAX_STREAMS: usize = 256;
+/// Streamed request bodies of one connection at a time. Each holds 1 MiB at most.
+const MAX_UPLOADS: usize = 32;
 
 #[cfg(test)]
 mod tests;

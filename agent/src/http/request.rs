@@ -106,6 +106,7 @@ mod tests {
             redirect_policy: exec_proto::http::RedirectPolicy::Follow,
             request_id: "r".to_owned(),
             stream_response: false,
+            stream_request_body: false,
         }
     }
 

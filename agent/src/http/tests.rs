@@ -38,6 +38,7 @@ fn get(url: &str) -> RequestParams {
         redirect_policy: RedirectPolicy::Follow,
         request_id: "r".to_owned(),
         stream_response: false,
+        stream_request_body: false,
     }
 }
 
@@ -105,12 +106,15 @@ async fn status_headers_and_body_come_back() {
         .await;
     let (http, _messages) = connection();
     let reply = http
-        .request(RequestParams {
-            method: "POST".to_owned(),
-            headers: vec![with_header("X-Region", "in ", Some("REGION"))],
-            body_base64: Some(Bytes::from_static(b"data")),
-            ..get(&format!("{}/x", server.uri()))
-        })
+        .request(
+            RequestParams {
+                method: "POST".to_owned(),
+                headers: vec![with_header("X-Region", "in ", Some("REGION"))],
+                body_base64: Some(Bytes::from_static(b"data")),
+                ..get(&format!("{}/x", server.uri()))
+            },
+            None,
+        )
         .await
         .unwrap();
     assert_eq!(
@@ -136,7 +140,7 @@ async fn the_eleventh_redirect_is_an_error_and_stop_returns_the_first() {
         .mount(&server)
         .await;
     let (http, _messages) = connection();
-    let error = http.request(get(&server.uri())).await.unwrap_err();
+    let error = http.request(get(&server.uri()), None).await.unwrap_err();
     assert_eq!(
         (error.code, error.message.as_str()),
         (-32603, "http/request failed: too many redirects")
@@ -145,7 +149,7 @@ async fn the_eleventh_redirect_is_an_error_and_stop_returns_the_first() {
         redirect_policy: RedirectPolicy::Stop,
         ..get(&server.uri())
     };
-    assert_eq!(http.request(stop).await.unwrap().result.status, 302);
+    assert_eq!(http.request(stop, None).await.unwrap().result.status, 302);
 }
 
 #[tokio::test]
@@ -156,7 +160,7 @@ async fn causes_are_told_and_queries_are_not() {
     };
     let (http, _messages) = connection();
     let url = format!("http://user:s3cr3t@{closed}/path?key=s3cr3t#s3cr3t");
-    let error = http.request(get(&url)).await.unwrap_err();
+    let error = http.request(get(&url), None).await.unwrap_err();
     assert_eq!(error.code, -32603);
     let start =
         format!("http/request failed: error sending request for url (http://{closed}/path): ");
@@ -178,7 +182,7 @@ async fn the_timeout_covers_the_body_and_names_itself() {
         ..get(&url)
     };
     let (error, _tcp) = tokio::join!(
-        http.request(params),
+        http.request(params, None),
         answer(
             &listener,
             "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npart"
@@ -195,7 +199,7 @@ async fn the_timeout_covers_the_body_and_names_itself() {
         ..streamed(&url)
     };
     let (reply, _tcp) = tokio::join!(
-        http.request(params),
+        http.request(params, None),
         answer(
             &listener,
             "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npart"
@@ -214,7 +218,7 @@ async fn the_timeout_covers_the_body_and_names_itself() {
         timeout_ms: Some(0),
         ..get(&url)
     };
-    let error = http.request(at_once).await.unwrap_err();
+    let error = http.request(at_once, None).await.unwrap_err();
     assert_eq!(error.message, "http/request failed: timed out after 0 ms");
 }
 
@@ -229,9 +233,12 @@ async fn a_streamed_body_comes_in_order_in_parts_of_at_most_a_mebibyte() {
         .mount(&server)
         .await;
     let (http, mut messages) = connection();
-    let reply = http.request(streamed(&server.uri())).await.unwrap();
+    let reply = http.request(streamed(&server.uri()), None).await.unwrap();
     assert!(reply.result.body_base64.is_empty());
-    let again = http.request(streamed(&server.uri())).await.unwrap_err();
+    let again = http
+        .request(streamed(&server.uri()), None)
+        .await
+        .unwrap_err();
     assert_eq!(
         (again.code, again.message.as_str()),
         (
@@ -253,7 +260,7 @@ async fn a_streamed_body_comes_in_order_in_parts_of_at_most_a_mebibyte() {
     }
     assert!(received == content);
     // The id is free as soon as the client has seen the last delta.
-    assert!(http.request(streamed(&server.uri())).await.is_ok());
+    assert!(http.request(streamed(&server.uri()), None).await.is_ok());
 }
 
 #[tokio::test]
@@ -261,7 +268,7 @@ async fn an_id_is_free_after_a_request_that_failed() {
     let (http, _messages) = connection();
     for _ in 0..2 {
         let error = http
-            .request(streamed("http://127.0.0.1:1/"))
+            .request(streamed("http://127.0.0.1:1/"), None)
             .await
             .unwrap_err();
         assert_eq!(error.code, -32603);
@@ -273,7 +280,7 @@ async fn a_broken_body_ends_with_an_error_delta() {
     let (url, listener) = played().await;
     let (http, mut messages) = connection();
     let (reply, tcp) = tokio::join!(
-        http.request(streamed(&url)),
+        http.request(streamed(&url), None),
         answer(
             &listener,
             "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npart"
@@ -297,7 +304,7 @@ async fn the_end_of_the_connection_ends_its_streams_upstream_too() {
     let (url, listener) = played().await;
     let (http, mut messages) = connection();
     let (reply, mut tcp) = tokio::join!(
-        http.request(streamed(&url)),
+        http.request(streamed(&url), None),
         answer(
             &listener,
             "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npart"
@@ -321,7 +328,8 @@ async fn a_client_that_does_not_read_holds_the_server_back() {
     let (http, messages) = connection();
     let total = 200_u64 << 20;
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {total}\r\n\r\n");
-    let (reply, mut tcp) = tokio::join!(http.request(streamed(&url)), answer(&listener, &head));
+    let (reply, mut tcp) =
+        tokio::join!(http.request(streamed(&url), None), answer(&listener, &head));
     http.stream(reply.unwrap().body);
     let block = vec![0; 1 << 20];
     let mut sent = 0_u64;
@@ -338,7 +346,7 @@ async fn a_buffered_body_over_the_limit_is_refused_by_its_announcement() {
     let (url, listener) = played().await;
     let (http, _messages) = connection();
     let (error, _tcp) = tokio::join!(
-        http.request(get(&url)),
+        http.request(get(&url), None),
         answer(
             &listener,
             "HTTP/1.1 200 OK\r\ncontent-length: 60000000\r\n\r\n"
@@ -360,7 +368,7 @@ async fn a_buffered_body_over_the_limit_is_refused_while_it_comes() {
         let block = vec![0; 1 << 20];
         while tcp.write_all(&block).await.is_ok() {}
     };
-    let (error, ()) = tokio::join!(http.request(get(&url)), serve);
+    let (error, ()) = tokio::join!(http.request(get(&url), None), serve);
     assert!(
         error
             .unwrap_err()

@@ -6,7 +6,7 @@
 
 use exec_proto::RpcError;
 use exec_proto::rpc::Params;
-use exec_proto::{capabilities, config, environment, fs, http, initialize, process, session};
+use exec_proto::{capabilities, config, environment, fs, http, initialize, process, session, tcp};
 
 use super::lanes::LaneKey;
 
@@ -48,6 +48,13 @@ pub(super) enum Call {
     Rename(fs::RenameParams),
     Sync(fs::SyncParams),
     Batch(fs::BatchParams),
+    UnwatchMissing(fs::UnwatchMissingParams),
+    BodyChunk(http::BodyChunkParams),
+    HttpCancel(http::CancelParams),
+    TcpConnect(Box<tcp::ConnectParams>),
+    TcpWrite(tcp::WriteParams),
+    TcpShutdown(tcp::ShutdownParams),
+    TcpClose(tcp::CloseParams),
     SessionClose,
     SessionKeep(session::KeepParams),
     Cancel(session::CancelParams),
@@ -104,6 +111,13 @@ impl Call {
             fs::RENAME => params.decode().map(Self::Rename),
             fs::SYNC => params.decode().map(Self::Sync),
             fs::BATCH => params.decode().map(Self::Batch),
+            fs::UNWATCH_MISSING => params.decode().map(Self::UnwatchMissing),
+            http::BODY_CHUNK => params.decode().map(Self::BodyChunk),
+            http::CANCEL => params.decode().map(Self::HttpCancel),
+            tcp::CONNECT => params.decode().map(Self::TcpConnect),
+            tcp::WRITE => params.decode().map(Self::TcpWrite),
+            tcp::SHUTDOWN => params.decode().map(Self::TcpShutdown),
+            tcp::CLOSE => params.decode().map(Self::TcpClose),
             session::CLOSE => params.decode_none().map(|()| Self::SessionClose),
             session::KEEP => params.decode().map(Self::SessionKeep),
             session::CANCEL => params.decode().map(Self::Cancel),
@@ -144,8 +158,12 @@ impl Call {
             | Self::Append(_)
             | Self::Rename(_)
             | Self::Sync(_)
-            | Self::Batch(_) => "filesystem",
-            Self::HttpRequest(_) => "http",
+            | Self::Batch(_)
+            | Self::UnwatchMissing(_) => "filesystem",
+            Self::HttpRequest(_) | Self::BodyChunk(_) | Self::HttpCancel(_) => "http",
+            Self::TcpConnect(_) | Self::TcpWrite(_) | Self::TcpShutdown(_) | Self::TcpClose(_) => {
+                "tcp"
+            }
             Self::DiscoverV1(_) | Self::DiscoverV2(_) => "capability discovery",
             Self::SessionClose | Self::SessionKeep(_) => "session",
             Self::Cancel(_) => "rpc",
@@ -161,7 +179,14 @@ impl Call {
             | Self::ProcessWrite(_)
             | Self::ProcessCloseStdin(_)
             | Self::ProcessList(_)
-            | Self::Close(_) => Weight::Wait,
+            | Self::Close(_)
+            | Self::UnwatchMissing(_)
+            | Self::BodyChunk(_)
+            | Self::HttpCancel(_)
+            | Self::TcpConnect(_)
+            | Self::TcpWrite(_)
+            | Self::TcpShutdown(_)
+            | Self::TcpClose(_) => Weight::Wait,
             Self::HttpRequest(_) => Weight::Network,
             _ => Weight::Work,
         }
@@ -178,7 +203,8 @@ impl Call {
             | Self::ReadBlock(_)
             | Self::WriteBlock(_)
             | Self::Close(_)
-            | Self::WatchMissing(_) => false,
+            | Self::WatchMissing(_)
+            | Self::UnwatchMissing(_) => false,
             Self::Sync(params) => params.handle_id.is_none(),
             _ => true,
         }
@@ -188,6 +214,11 @@ impl Call {
     pub(super) fn lanes(&self) -> (Option<LaneKey>, Vec<LaneKey>) {
         let start = |id: &str| LaneKey::Start(id.to_owned());
         let input = |id: &str| LaneKey::Input(id.to_owned());
+        let tcp_open = |id: &str| LaneKey::TcpOpen(id.to_owned());
+        let tcp_output = |id: &str| {
+            let output = LaneKey::TcpOutput(id.to_owned());
+            (Some(output), vec![tcp_open(id)])
+        };
         let handle = |id: &str| (Some(LaneKey::Handle(id.to_owned())), Vec::new());
         match self {
             Self::ProcessStart(params) => (Some(start(&params.process_id)), Vec::new()),
@@ -210,7 +241,16 @@ impl Call {
                 None => (None, Vec::new()),
             },
             // Watch ids have to grow, so their order is what the client sent.
-            Self::WatchMissing(_) => (Some(LaneKey::Watch), Vec::new()),
+            Self::WatchMissing(_) | Self::UnwatchMissing(_) => (Some(LaneKey::Watch), Vec::new()),
+            Self::BodyChunk(params) => {
+                let body = LaneKey::Body(params.request_id.clone());
+                (Some(body), Vec::new())
+            }
+            // A close never stands behind a write that is stuck.
+            Self::TcpConnect(params) => (Some(tcp_open(&params.stream_id)), Vec::new()),
+            Self::TcpClose(params) => (Some(tcp_open(&params.stream_id)), Vec::new()),
+            Self::TcpWrite(params) => tcp_output(&params.stream_id),
+            Self::TcpShutdown(params) => tcp_output(&params.stream_id),
             _ => (None, Vec::new()),
         }
     }

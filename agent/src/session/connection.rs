@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use exec_proto::http::RequestParams;
 use exec_proto::initialize::{self, InitializeParams, InitializeResult};
 use exec_proto::rpc::{Message, RequestId, encode_error, encode_parse_error, parse};
 use exec_proto::session::KeepResult;
@@ -26,6 +27,7 @@ use super::dispatch::{self, Context};
 use super::lanes::Lanes;
 use super::place::Holder;
 use super::registry::{AttachedSession, Sessions};
+use crate::http::Upload;
 use crate::process::Reservation;
 use crate::rpc::{Disconnected, Lane, Outbox, PeerLabel, Transport};
 
@@ -304,6 +306,13 @@ impl Connection {
                 Ok(reservation) => Job::Start(reservation),
                 Err(error) => return self.refuse(&id, &error).await,
             },
+            // The id is taken now, so that the parts of the body that follow find it.
+            Call::HttpRequest(params) if params.stream_request_body => {
+                match self.context.http.upload(&params) {
+                    Ok(upload) => Job::Upload(Box::new(params), upload),
+                    Err(error) => return self.refuse(&id, &error).await,
+                }
+            }
             call => Job::Call(Box::new(call)),
         };
         let place = self.lanes.join(enter, &after);
@@ -323,6 +332,9 @@ impl Connection {
                 // When the connection is gone, nobody misses the answer.
                 let _ = match job {
                     Job::Start(reservation) => dispatch::start(&context, &id, reservation).await,
+                    Job::Upload(params, upload) => {
+                        dispatch::request(&context, &id, *params, Some(upload)).await
+                    }
                     Job::Call(call) => dispatch::run(&context, &session, &id, *call).await,
                 };
             };
@@ -405,5 +417,6 @@ impl Connection {
 /// What a request's task does.
 enum Job {
     Start(Reservation),
+    Upload(Box<RequestParams>, Upload),
     Call(Box<Call>),
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use exec_proto::environment::Status;
+use exec_proto::http::RequestParams;
 use exec_proto::process::{SignalGroupResult, TerminateResult, WriteResult};
 use exec_proto::rpc::{RequestId, encode_error, encode_response};
 use exec_proto::session::CancelResult;
@@ -16,9 +17,10 @@ use super::in_flight::InFlight;
 use super::registry::{Session, Sessions};
 use crate::environment::ExecutorEnvironment;
 use crate::fs::FsConnection;
-use crate::http::HttpConnection;
+use crate::http::{HttpConnection, Upload};
 use crate::process::Reservation;
 use crate::rpc::{Disconnected, Lane, Outbox};
+use crate::tcp::TcpConnection;
 use crate::{capabilities, config_layers};
 
 /// What the requests of one connection share. Dropping it ends what belongs to the connection.
@@ -26,7 +28,8 @@ pub(super) struct Context {
     environment: Arc<ExecutorEnvironment>,
     pub(super) outbox: Outbox,
     fs: FsConnection,
-    http: HttpConnection,
+    pub(super) http: HttpConnection,
+    tcp: TcpConnection,
     /// The requests that can be given up.
     pub(super) in_flight: Arc<InFlight>,
     /// One permit for each request that works on files.
@@ -47,6 +50,10 @@ impl Context {
             environment: Arc::clone(sessions.environment()),
             fs: FsConnection::with_sandboxes(outbox.clone(), sessions.sandboxes()),
             http: HttpConnection::new(Arc::clone(&sessions.config.http), outbox.clone()),
+            tcp: TcpConnection::new(
+                outbox.clone(),
+                sessions.environment().info().capabilities.tcp_streams,
+            ),
             outbox,
             in_flight: Arc::default(),
             working: Semaphore::new(concurrent),
@@ -103,6 +110,22 @@ pub(super) async fn start(
     }
 }
 
+/// `http/request`: the answer first, then the parts of a streamed body.
+pub(super) async fn request(
+    context: &Context,
+    id: &RequestId,
+    params: RequestParams,
+    upload: Option<Upload>,
+) -> Result<(), Disconnected> {
+    let (result, body) = match context.http.request(params, upload).await {
+        Ok(reply) => (Ok(reply.result), reply.body),
+        Err(error) => (Err(error), None),
+    };
+    context.send(answer(id, result)).await?;
+    context.http.stream(body);
+    Ok(())
+}
+
 /// Every other method: works, then answers.
 pub(super) async fn run(
     context: &Context,
@@ -157,15 +180,25 @@ pub(super) async fn run(
             id,
             capabilities::discover_v2(fs.pool(), &context.environment, params).await,
         ),
-        Call::HttpRequest(params) => {
-            let (result, body) = match context.http.request(params).await {
-                Ok(reply) => (Ok(reply.result), reply.body),
+        Call::HttpRequest(params) => return request(context, id, params, None).await,
+        Call::BodyChunk(params) => answer(id, context.http.body_chunk(params).await.map(empty)),
+        Call::HttpCancel(params) => answer(id, Ok(context.http.cancel(&params))),
+        Call::UnwatchMissing(params) => {
+            fs.unwatch_missing(params).await;
+            answer(id, Ok(Empty {}))
+        }
+        Call::TcpConnect(params) => {
+            let (result, stream) = match context.tcp.connect(*params).await {
+                Ok((result, stream)) => (Ok(result), Some(stream)),
                 Err(error) => (Err(error), None),
             };
             context.send(answer(id, result)).await?;
-            context.http.stream(body);
+            context.tcp.run(stream);
             return Ok(());
         }
+        Call::TcpWrite(params) => answer(id, context.tcp.write(params).await.map(empty)),
+        Call::TcpShutdown(params) => answer(id, context.tcp.shutdown(&params).await.map(empty)),
+        Call::TcpClose(params) => answer(id, context.tcp.close(&params).await.map(empty)),
         // Answered by `control`, `start` and the handshake, which come first.
         Call::Initialize(_)
         | Call::EnvironmentInfo

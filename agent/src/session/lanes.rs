@@ -20,6 +20,12 @@ pub(super) enum LaneKey {
     Input(String),
     /// One file handle.
     Handle(String),
+    /// What a streamed HTTP request sends.
+    Body(String),
+    /// The beginning and the end of one TCP stream.
+    TcpOpen(String),
+    /// What one TCP stream sends.
+    TcpOutput(String),
     /// The watch on missing paths, of which a connection has one.
     Watch,
 }

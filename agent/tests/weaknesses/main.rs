@@ -18,8 +18,10 @@
 //! | 14 exit codes of terminals | `exit_codes_of_signals_are_the_same_with_and_without_a_terminal` |
 //! | 15 `arg0`, scripts on a terminal | `arg0_never_changes_which_program_runs`, `a_script_without_interpreter_is_an_error_on_a_terminal_too` |
 //! | 16 no list, close or cancel | `list_tells_states_and_no_arguments`, `closed_session_is_gone_with_everything_in_it`, `long_poll_is_given_up_and_answered_once` |
+//! | 16 a watch cannot be taken back | `watch_that_was_taken_back_is_silent` |
 //! | 17 evicted output is not told | `reader_is_told_what_was_evicted` |
 //! | 18 lost writes are accepted | `input_that_nobody_can_read_is_not_accepted` |
+//! | 19 no upload stream, no raw TCP | `body_in_parts_arrives_whole_and_in_order`, `body_that_breaks_off_is_not_taken_for_whole_and_waits_for_room`, `bytes_go_both_ways_and_each_direction_ends_alone`, `client_that_does_not_read_stops_the_other_side`, `peer_that_does_not_read_holds_up_its_own_writes_only` |
 //! | 20 copy of a file onto itself | `a_file_copied_onto_itself_stays_as_it_is` |
 //! | 21 half-written files | `a_reader_never_sees_a_part`, `a_kill_in_the_middle_of_writing_leaves_a_whole_file`, `a_peer_that_leaves_in_the_middle_of_a_replacement_leaves_the_old_file` |
 //! | 21 no fsync, append or rename | `files_and_directories_are_synced_and_nothing_else`, `appends_go_to_the_end_and_say_where_that_was`, `rename_replaces_unless_it_may_not` |
@@ -39,9 +41,7 @@
 //! | 35 the denylist is short | `what_looks_like_a_credential_needs_permission` |
 //! | 36 queries of URLs in errors | `causes_are_told_and_queries_are_not` |
 //!
-//! Not in the table: 6 and 37 to 40 concern the sandbox, which has a test program of its own; 19, and
-//! taking back a watch on missing paths (16), need methods that neither the protocol nor its
-//! extensions have.
+//! Not in the table: 6 and 37 to 40 concern the sandbox, which has a test program of its own.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![expect(clippy::expect_used, reason = "a test that cannot go on has failed")]

@@ -23,6 +23,9 @@ pub const SYNC: &str = "fs/sync";
 /// Request: several small calls, one after another.
 pub const BATCH: &str = "fs/batch";
 
+/// Request: take back the watch on missing paths.
+pub const UNWATCH_MISSING: &str = "fs/unwatchMissing";
+
 /// Most calls in one batch.
 pub const MAX_BATCH_CALLS: usize = 256;
 
@@ -87,6 +90,14 @@ pub struct SyncParams {
     /// Restrictions, for a path.
     #[serde(default)]
     pub sandbox: Option<SandboxContext>,
+}
+
+/// Parameters of `fs/unwatchMissing`, answered with an empty object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnwatchMissingParams {
+    /// The watch; one that is not there is fine.
+    pub watch_id: u64,
 }
 
 /// Parameters of `fs/batch`.

@@ -17,11 +17,15 @@ const DEAF: &str = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.02; 
 const LOUD: &str = "head -c 3000000 /dev/zero | tr '\\0' x";
 
 /// Flags of the extensions.
-const FLAGS: [&str; 13] = [
+const FLAGS: [&str; 17] = [
     "fsAppend",
     "fsBatch",
     "fsRename",
     "fsSync",
+    "fsUnwatchMissing",
+    "httpCancel",
+    "httpRequestBodyStream",
+    "tcpStreams",
     "processList",
     "processReadEvicted",
     "processResize",

@@ -7,6 +7,7 @@ mod handshake;
 mod lifetime;
 mod listing;
 mod model;
+mod network;
 mod old_client;
 mod processes;
 mod snapshots;

@@ -35,11 +35,15 @@ const FLAGS: [&str; 15] = [
 ];
 
 /// The flags of this project.
-const MORE_FLAGS: [&str; 13] = [
+const MORE_FLAGS: [&str; 17] = [
     "fsAppend",
     "fsBatch",
     "fsRename",
     "fsSync",
+    "fsUnwatchMissing",
+    "httpCancel",
+    "httpRequestBodyStream",
+    "tcpStreams",
     "processList",
     "processReadEvicted",
     "processResize",
