@@ -19,7 +19,9 @@
 //!
 //! - Nothing here reads a clock, opens a socket, spawns a task or draws global randomness: time and
 //!   seeds are arguments.
-//! - A record is encrypted once; a sequence number never repeats and never wraps.
+//! - A record is encrypted once; a sequence number never repeats and never wraps. A record that is
+//!   sent again has the same bytes.
+//! - Nothing that is not authenticated makes a record count as arrived.
 //! - Whatever a peer sends, nothing here panics, and everything a peer can make grow has a cap in
 //!   [`limits`].
 //! - Without the `noise` feature neither private keys nor the record cipher are part of the build. The
@@ -36,6 +38,8 @@
 //! | [`backoff`] | reconnect delays |
 //! | `noise` | identity, handshake, records (feature `noise`) |
 //! | `segment`, `reorder`, `stream` | one stream's two directions (feature `noise`) |
+//! | `link` | what a stream's ends tell each other about it: statements, paths (feature `noise`) |
+//! | `ack`, `retransmit`, `rtt`, `credit`, `liveness` | the parts of that (feature `noise`) |
 //! | `connection` | all streams of one websocket: `Connection` (feature `noise`) |
 
 #![forbid(unsafe_code)]
@@ -48,13 +52,25 @@ pub mod keys;
 pub mod limits;
 
 #[cfg(feature = "noise")]
+mod ack;
+#[cfg(feature = "noise")]
 pub mod connection;
 #[cfg(all(feature = "noise", fuzzing))]
 pub mod fuzzing;
 #[cfg(feature = "noise")]
+mod credit;
+#[cfg(feature = "noise")]
+mod link;
+#[cfg(feature = "noise")]
+mod liveness;
+#[cfg(feature = "noise")]
 mod noise;
 #[cfg(feature = "noise")]
 mod reorder;
+#[cfg(feature = "noise")]
+mod retransmit;
+#[cfg(feature = "noise")]
+mod rtt;
 #[cfg(feature = "noise")]
 mod segment;
 #[cfg(feature = "noise")]
@@ -64,11 +80,13 @@ mod stream;
 pub use self::{
     connection::{
         CloseReason, Connection, ConnectionConfig, ConnectionError, ConnectionStats, Event,
-        HandshakeToken, KeepaliveConfig, OpenError, SendError, Transmit, Verdict,
+        HandshakeToken, KeepaliveConfig, OpenError, SendError, Suspended, Transmit, Verdict,
     },
+    link::Reliability,
+    liveness::HeartbeatConfig,
     noise::{HandshakeError, Identity, RecordError},
     reorder::ReorderError,
-    segment::SegmentError,
+    segment::{Priority, SegmentError},
     stream::StreamError,
 };
 

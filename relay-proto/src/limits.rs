@@ -140,3 +140,108 @@ pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 /// Messages already received that are read before a timer is believed, in case a pong is among them.
 /// As Codex 0.169.
 pub const READ_BEFORE_TIMEOUT: usize = 32;
+
+// Acknowledgement and resumption. Local too: only ends of this project speak it, and each tells the
+// other what it may send.
+
+/// Bytes of record plaintext that the peer of a stream may have under way or waiting here beyond
+/// what the application has taken. The peer pauses at the limit; no other stream notices.
+///
+/// 128 streams make half of [`CONNECTION_RECEIVE_BYTES`]; the other half is
+/// [`CONNECTION_LARGE_BYTES`]. One window per round trip: 10 MB/s at 100 ms.
+pub const STREAM_WINDOW_BYTES: usize = 1_048_576;
+
+/// Records that the peer of a stream may have under way or waiting here. The peer pauses at it.
+///
+/// More than fit [`STREAM_WINDOW_BYTES`] unless they are shorter than 2 KiB.
+pub const STREAM_WINDOW_RECORDS: u32 = 512;
+
+/// Room on a connection for messages that are larger than [`STREAM_WINDOW_BYTES`]. Each needs room
+/// for all of it before its end may be sent; they wait for it in the order in which they began.
+pub const CONNECTION_LARGE_BYTES: usize = 2 * MESSAGE_BYTES;
+
+/// Longest time an acknowledgement waits for a frame to travel on. As QUIC (RFC 9000).
+pub const ACK_DELAY: Duration = Duration::from_millis(25);
+
+/// Records that are acknowledged at once. Loss is rare on a websocket, so acknowledgements mostly
+/// keep the window open, and one for 8 of 512 does.
+pub const ACK_RECORDS: u32 = 8;
+
+/// Bytes of records that are acknowledged at once: an eighth of [`STREAM_WINDOW_BYTES`].
+pub const ACK_BYTES: usize = STREAM_WINDOW_BYTES / 8;
+
+/// Sealed records that one stream keeps until they are acknowledged, in bytes. At the limit nothing
+/// new is sent on it. Any window the peer may grant beyond this is not used.
+pub const STREAM_UNACKED_BYTES: usize = 2 * STREAM_WINDOW_BYTES;
+
+/// Sealed records that one stream keeps until they are acknowledged. As above.
+pub const STREAM_UNACKED_RECORDS: usize = 1_024;
+
+/// Sealed records kept while it is not known whether the peer acknowledges, in bytes. The oldest are
+/// forgotten beyond it, as all are with a peer that never does.
+pub const UNCONFIRMED_BYTES: usize = 262_144;
+
+/// Sealed records kept while it is not known whether the peer acknowledges. As above.
+pub const UNCONFIRMED_RECORDS: usize = 64;
+
+/// Time after the handshake for which records are kept for a peer that may turn out to acknowledge.
+pub const UNCONFIRMED_TIME: Duration = Duration::from_secs(10);
+
+/// First delay between two attempts to find out whether the peer acknowledges; doubled each time.
+pub const HELLO_INTERVAL: Duration = Duration::from_millis(200);
+
+/// How often a harness tries to find out whether its executor acknowledges: over 25 s.
+pub const HELLO_ATTEMPTS: u32 = 8;
+
+/// Retransmission timeout before the first measurement. RFC 6298.
+pub const RTO_INITIAL: Duration = Duration::from_secs(1);
+
+/// Shortest retransmission timeout. A stalled TCP connection under the websocket repairs itself
+/// first; what is sent twice then is two records.
+pub const RTO_MIN: Duration = Duration::from_millis(300);
+
+/// Longest retransmission timeout, unless the round trip itself is longer.
+pub const RTO_MAX: Duration = Duration::from_secs(5);
+
+/// A record is lost when one that was sent this many frames later has arrived. RFC 9002.
+pub const LOSS_THRESHOLD: u64 = 3;
+
+/// Silence after which a stream's peer is asked for a sign of life.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(1_500);
+
+/// Time for the sign of life, or four retransmission timeouts if that is longer. Together with
+/// [`HEARTBEAT_INTERVAL`] a dead path is noticed within 5 s.
+pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(3_500);
+
+/// Shortest time between two requests for a sign of life.
+pub const HEARTBEAT_REPEAT: Duration = Duration::from_millis(500);
+
+/// Time for any message on a websocket once a stream on it is suspected dead.
+pub const SUSPECT_PONG_TIMEOUT: Duration = Duration::from_millis(2_500);
+
+/// Time for which a stream without a path is kept for its peer to come back. Shorter than the 80 s
+/// for which a session outlives its stream.
+pub const SUSPENDED_TIME: Duration = Duration::from_secs(60);
+
+/// Time for the executor to answer a harness that resumes a stream; then the stream is given up.
+pub const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Shortest time between two attempts to resume.
+pub const RESUME_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Resets without proof of origin after which a stream that is being resumed is given up. More than
+/// one, since the rendezvous may still hold the stream for the socket before.
+pub const RESUME_REFUSALS: u32 = 3;
+
+/// Records that do not open which a stream survives when its peer sends lost records again. Far
+/// below what could help anybody to forge one.
+pub const CORRUPT_RECORDS: u32 = 1 << 20;
+
+/// Bytes queued for sending on one stream in the urgent class, beside the ordinary ones.
+pub const STREAM_URGENT_BYTES: usize = 262_144;
+
+/// Urgent messages in a row that may go before an ordinary one that waits.
+pub const URGENT_IN_A_ROW: u32 = 16;
+
+/// Plaintext that a stream of weight 1 may send in its turn: one record of full size.
+pub const TURN_BYTES: usize = RECORD_PLAINTEXT_BYTES;

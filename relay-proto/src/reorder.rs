@@ -1,20 +1,21 @@
 //! Receive order of one direction: records leave in sequence, each at most once.
 //!
-//! Not responsible for decryption: what waits here is ciphertext, so a forged record costs memory
-//! within the caps and nothing else. Not responsible for time: the owner watches
-//! [`Reorder::has_gap`].
+//! Not responsible for decryption. With a peer that sends nothing twice, what waits here is
+//! ciphertext, so a forged record costs memory within the caps and nothing else. With one that does,
+//! a record is opened before it is put here, so that one that does not open can come again.
+//! Not responsible for time: the owner watches [`Reorder::has_gap`].
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::ack::Acknowledgement;
 use crate::ids::Seq;
 use crate::limits;
 
 /// Records of one direction that have arrived but may not be opened yet.
 ///
-/// Memory: at most [`limits::REORDER_DISTANCE`] records and [`limits::REORDER_BYTES`] bytes wait
-/// behind a gap, plus the one record that is next.
+/// Memory: what the [`Reach`] allows waits behind a gap, plus the one record that is next.
 #[derive(Debug)]
 pub(crate) struct Reorder {
     /// The number that is delivered next; `None` when the numbers are used up.
@@ -22,6 +23,25 @@ pub(crate) struct Reorder {
     head: Option<Bytes>,
     ahead: BTreeMap<Seq, Bytes>,
     ahead_bytes: usize,
+}
+
+/// How much may wait behind a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// How far ahead of the expected number a record may be.
+    pub(crate) distance: u32,
+    /// Bytes that may wait.
+    pub(crate) bytes: usize,
+}
+
+impl Default for Reach {
+    /// The limits that every peer knows.
+    fn default() -> Self {
+        Self {
+            distance: limits::REORDER_DISTANCE,
+            bytes: limits::REORDER_BYTES,
+        }
+    }
 }
 
 /// What became of a record that arrived.
@@ -45,36 +65,79 @@ impl Reorder {
         }
     }
 
-    /// Takes a record as it arrives.
+    /// Takes a record as it arrives, within the limits that every peer knows.
     pub(crate) fn insert(&mut self, seq: Seq, record: Bytes) -> Result<Arrival, ReorderError> {
-        let Some(next) = self.next else {
-            return Ok(Arrival::Duplicate);
-        };
-        let Some(distance) = seq.ahead_of(next) else {
+        let arrival = self.place(seq, record.len(), Reach::default())?;
+        self.put(seq, record, arrival);
+        Ok(arrival)
+    }
+
+    /// What would become of a record of this length.
+    pub(crate) fn place(
+        &self,
+        seq: Seq,
+        length: usize,
+        reach: Reach,
+    ) -> Result<Arrival, ReorderError> {
+        let Some(distance) = self.next.and_then(|next| seq.ahead_of(next)) else {
             return Ok(Arrival::Duplicate);
         };
         if distance == 0 {
-            if self.head.is_some() {
-                return Ok(Arrival::Duplicate);
-            }
-            self.head = Some(record);
-            return Ok(Arrival::Ready);
+            return Ok(match self.head {
+                Some(_) => Arrival::Duplicate,
+                None => Arrival::Ready,
+            });
         }
-        if distance > limits::REORDER_DISTANCE {
+        if distance > reach.distance {
             return Err(ReorderError::TooFar { distance });
         }
         if self.ahead.contains_key(&seq) {
             return Ok(Arrival::Duplicate);
         }
-        let bytes = self.ahead_bytes.saturating_add(record.len());
-        if bytes > limits::REORDER_BYTES {
+        let bytes = self.ahead_bytes.saturating_add(length);
+        if bytes > reach.bytes {
             return Err(ReorderError::TooMuch { bytes });
         }
-        self.ahead_bytes = bytes;
-        // A copy of its own: the record may be a small part of a large read buffer, which would
-        // stay in memory uncounted for as long as the gap.
-        self.ahead.insert(seq, Bytes::copy_from_slice(&record));
         Ok(Arrival::Early)
+    }
+
+    /// Puts a record where [`Reorder::place`] said it belongs.
+    pub(crate) fn put(&mut self, seq: Seq, record: Bytes, arrival: Arrival) {
+        match arrival {
+            Arrival::Ready => self.head = Some(record),
+            Arrival::Early => {
+                self.ahead_bytes = self.ahead_bytes.saturating_add(record.len());
+                // A copy of its own: the record may be a small part of a large read buffer, which
+                // would stay in memory uncounted for as long as the gap.
+                self.ahead.insert(seq, Bytes::copy_from_slice(&record));
+            }
+            Arrival::Duplicate => {}
+        }
+    }
+
+    /// What has arrived. At the end of the numbers, all of them have.
+    pub(crate) fn acknowledgement(&self) -> Acknowledgement {
+        let Some(Seq(next)) = self.next else {
+            return Acknowledgement {
+                ack: u32::MAX,
+                bits: 0,
+            };
+        };
+        let mut acknowledgement = Acknowledgement { ack: next, bits: 0 };
+        for seq in self.ahead.keys().take(ACK_BITS) {
+            acknowledgement.note(seq.0);
+        }
+        acknowledgement
+    }
+
+    /// Replaces each waiting record by what `open` makes of it, and drops it where that is nothing.
+    pub(crate) fn replace(&mut self, open: impl Fn(Seq, Bytes) -> Option<Bytes>) {
+        let ahead = std::mem::take(&mut self.ahead);
+        self.ahead = ahead
+            .into_iter()
+            .filter_map(|(seq, record)| Some((seq, open(seq, record)?)))
+            .collect();
+        self.ahead_bytes = self.ahead.values().map(Bytes::len).sum();
     }
 
     /// Returns the next record in sequence, if it has arrived.
@@ -122,6 +185,9 @@ pub enum ReorderError {
         bytes: usize,
     },
 }
+
+/// More records than there are bits need not be looked at.
+const ACK_BITS: usize = 32;
 
 #[cfg(test)]
 mod tests;

@@ -1,19 +1,21 @@
 //! What the application asks for: open, authorize, send, pause, close.
 
+use std::num::NonZeroU8;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::{
-    CloseReason, Connection, Event, Farewell, HandshakeToken, OpenError, Opening, Role, SendError,
-    Verdict,
+    CloseReason, Connection, Event, Farewell, HandshakeToken, OpenError, Opening, SendError, Verdict,
 };
 use crate::frame::{Body, Frame};
 use crate::ids::StreamId;
 use crate::keys::PublicKey;
 use crate::limits;
+use crate::link::End;
 use crate::noise::{Initiator, Unauthorized, prologue};
 use crate::reorder::Reorder;
+use crate::segment::Priority;
 use crate::stream::{Stream, StreamError};
 
 impl Connection {
@@ -31,7 +33,7 @@ impl Connection {
         executor_key: PublicKey,
         authorization: &str,
     ) -> Result<(), OpenError> {
-        if self.role != Role::Harness {
+        if self.end != End::Harness {
             return Err(OpenError::WrongRole);
         }
         if self.streams.contains_key(&stream) || self.opening.contains_key(&stream) {
@@ -79,7 +81,7 @@ impl Connection {
             Verdict::Approved => self.approve(now, stream, pending.unauthorized),
             Verdict::Refused => {
                 self.stats.handshakes_refused += 1;
-                self.push_reset(&stream);
+                self.push_reset(Frame::reset(stream.clone()));
                 self.push_closed(stream, CloseReason::Refused);
             }
             Verdict::CredentialsRejected => {
@@ -88,7 +90,7 @@ impl Connection {
                     Ok(payload) if self.control.len() < limits::CONTROL_FRAMES => {
                         self.push_frame(Frame::new(stream.clone(), Body::Handshake { payload }));
                     }
-                    _ => self.push_reset(&stream),
+                    _ => self.push_reset(Frame::reset(stream.clone())),
                 }
                 self.push_closed(stream, CloseReason::CredentialsRejected);
             }
@@ -97,15 +99,33 @@ impl Connection {
 
     /// Queues a message of 1 to [`limits::MESSAGE_BYTES`] bytes. It is not copied.
     ///
+    /// Messages sent with this arrive in the order in which they were sent.
+    ///
     /// # Errors
     ///
     /// [`SendError::WouldBlock`] gives the message back at the window; [`Event::Writable`] follows
     /// when there is room. The other errors are final.
     pub fn send(
         &mut self,
+        now: Instant,
+        stream: &StreamId,
+        message: Bytes,
+    ) -> Result<(), SendError> {
+        self.send_with(now, stream, message, Priority::Ordinary)
+    }
+
+    /// As [`Connection::send`], in a class: an urgent message may overtake ordinary ones that have not
+    /// begun to be sent. See [`Priority`] for what that means for their order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::send`]; each class has a window of its own.
+    pub fn send_with(
+        &mut self,
         _now: Instant,
         stream: &StreamId,
         message: Bytes,
+        priority: Priority,
     ) -> Result<(), SendError> {
         let length = message.len();
         if !(1..=limits::MESSAGE_BYTES).contains(&length) {
@@ -117,19 +137,26 @@ impl Connection {
             .filter(|entry| entry.drain_deadline.is_none())
             .ok_or(SendError::Closed)?;
         let total = self.send_bytes.saturating_add(length);
-        let fits = self.send_bytes == 0 || total <= limits::CONNECTION_SEND_BYTES;
-        if !fits || !entry.outbox.has_room_for(length) {
+        // What is urgent is little, and must not wait for what is not.
+        let fits = priority == Priority::Urgent
+            || self.send_bytes == 0
+            || total <= limits::CONNECTION_SEND_BYTES;
+        if !fits || !entry.outbox.has_room_for(length, priority) {
             entry.blocked = true;
             self.any_blocked = true;
             return Err(SendError::WouldBlock(message));
         }
-        entry.outbox.push(message);
+        entry.outbox.push(message, priority);
         self.send_bytes = total;
-        if !entry.in_rota {
-            entry.in_rota = true;
-            self.rota.push_back(stream.clone());
-        }
+        self.settle(stream);
         Ok(())
+    }
+
+    /// Sets a stream's share of the websocket in relation to other streams; 1 for each at first.
+    pub fn set_weight(&mut self, stream: &StreamId, weight: NonZeroU8) {
+        if let Some(entry) = self.streams.get_mut(stream) {
+            entry.weight = usize::from(weight.get());
+        }
     }
 
     /// Says that the application does not take messages of this stream at the moment.
@@ -151,10 +178,11 @@ impl Connection {
         self.update_input();
     }
 
-    /// Ends a stream after what is queued has been sent, or after [`limits::DRAIN_TIMEOUT`].
+    /// Ends a stream after what is queued has been sent, and has arrived if the peer says such things,
+    /// or after [`limits::DRAIN_TIMEOUT`].
     pub fn close(&mut self, now: Instant, stream: &StreamId) {
         match self.streams.get_mut(stream) {
-            Some(entry) if !entry.outbox.is_empty() => {
+            Some(entry) if !entry.is_drained() => {
                 entry
                     .drain_deadline
                     .get_or_insert(now + limits::DRAIN_TIMEOUT);
@@ -187,7 +215,7 @@ impl Connection {
         // drops the whole websocket then; one handshake less is enough.
         if !self.make_room(now) || self.control.len() >= limits::CONTROL_FRAMES {
             self.stats.handshakes_refused += 1;
-            self.push_reset(&stream);
+            self.push_reset(Frame::reset(stream.clone()));
             self.push_closed(stream, CloseReason::Refused);
             return;
         }
@@ -195,12 +223,12 @@ impl Connection {
             Ok((transport, payload)) => {
                 self.stats.streams_opened += 1;
                 self.push_frame(Frame::new(stream.clone(), Body::Handshake { payload }));
-                self.streams
-                    .insert(stream.clone(), Stream::new(now, transport, Reorder::new()));
+                let opened = Stream::new(self.beginning(now), transport, Reorder::new());
+                self.streams.insert(stream.clone(), opened);
                 self.events.push_back(Event::Opened { stream });
             }
             Err(error) => {
-                self.push_reset(&stream);
+                self.push_reset(Frame::reset(stream.clone()));
                 self.push_closed(stream, CloseReason::Handshake(error));
             }
         }
@@ -223,6 +251,15 @@ impl Connection {
     }
 
     pub(super) fn evictable(&self, now: Instant) -> Option<StreamId> {
+        // One without a path goes first: its harness may be gone for good.
+        let suspended = self
+            .streams
+            .iter()
+            .filter_map(|(id, stream)| Some((stream.link.suspended_until()?, id)))
+            .min();
+        if let Some((_, id)) = suspended {
+            return Some(id.clone());
+        }
         let (id, stream) = self
             .streams
             .iter()

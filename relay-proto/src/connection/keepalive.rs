@@ -3,28 +3,34 @@
 //! After a ping the path must show life within the timeout: the pong, or any other message, which
 //! proves that the path in still moves (a pong can be stuck behind a large backlog on a slow line).
 //! The pong itself must come within the hard timeout, because only it proves the path out.
+//!
+//! When a stream's peer does not answer, the path is suspected: a ping is due at once, and there is
+//! less time for a sign of life. A write that had to wait and went on is one then, because the ping
+//! may be stuck behind it.
 
 use std::time::{Duration, Instant};
+
+use crate::limits;
 
 /// Intervals of the keepalive.
 #[derive(Clone, Copy, Debug)]
 pub struct KeepaliveConfig {
-    /// Time between two pings. Default [`limits::PING_INTERVAL`](crate::limits::PING_INTERVAL).
+    /// Time between two pings. Default [`limits::PING_INTERVAL`].
     pub interval: Duration,
     /// Silence after a ping that ends the connection.
-    /// Default [`limits::PONG_TIMEOUT`](crate::limits::PONG_TIMEOUT).
+    /// Default [`limits::PONG_TIMEOUT`].
     pub timeout: Duration,
     /// Time without the pong that ends the connection even if messages arrive.
-    /// Default [`limits::PONG_HARD_TIMEOUT`](crate::limits::PONG_HARD_TIMEOUT).
+    /// Default [`limits::PONG_HARD_TIMEOUT`].
     pub hard_timeout: Duration,
 }
 
 impl Default for KeepaliveConfig {
     fn default() -> Self {
         Self {
-            interval: crate::limits::PING_INTERVAL,
-            timeout: crate::limits::PONG_TIMEOUT,
-            hard_timeout: crate::limits::PONG_HARD_TIMEOUT,
+            interval: limits::PING_INTERVAL,
+            timeout: limits::PONG_TIMEOUT,
+            hard_timeout: limits::PONG_HARD_TIMEOUT,
         }
     }
 }
@@ -39,10 +45,15 @@ pub(super) struct Keepalive {
 enum State {
     /// The next ping is due then.
     Idle { ping_at: Instant },
-    /// A ping waits for the websocket to take it. The write timeout watches over that.
-    Due,
+    /// A ping waits for the websocket to take it. The write timeout watches over that, and while the
+    /// path is suspected so does the deadline for a sign of life.
+    Due { suspected: Option<Instant> },
     /// A ping is out; at most one is.
-    Waiting { sent: Instant, heard: Instant },
+    Waiting {
+        sent: Instant,
+        heard: Instant,
+        suspected: Option<Instant>,
+    },
     /// This side does not read, so it cannot see a pong.
     Suspended,
 }
@@ -58,8 +69,44 @@ impl Keepalive {
     }
 
     pub(super) fn heard(&mut self, now: Instant) {
-        if let State::Waiting { heard, .. } = &mut self.state {
-            *heard = now;
+        match &mut self.state {
+            State::Waiting {
+                heard, suspected, ..
+            } => {
+                *heard = now;
+                *suspected = None;
+            }
+            State::Due { suspected } => *suspected = None,
+            State::Idle { .. } | State::Suspended => {}
+        }
+    }
+
+    /// A write that had to wait went on.
+    pub(super) fn wrote(&mut self, now: Instant) {
+        if let State::Waiting {
+            suspected: Some(since),
+            ..
+        }
+        | State::Due {
+            suspected: Some(since),
+        } = &mut self.state
+        {
+            *since = now;
+        }
+    }
+
+    /// A peer behind this websocket does not answer.
+    pub(super) fn suspect(&mut self, now: Instant) {
+        match &mut self.state {
+            State::Idle { .. } => {
+                self.state = State::Due {
+                    suspected: Some(now),
+                };
+            }
+            State::Due { suspected } | State::Waiting { suspected, .. } => {
+                suspected.get_or_insert(now);
+            }
+            State::Suspended => {}
         }
     }
 
@@ -76,16 +123,23 @@ impl Keepalive {
 
     pub(super) fn resume(&mut self) {
         if matches!(self.state, State::Suspended) {
-            self.state = State::Due;
+            self.state = State::Due { suspected: None };
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         match self.state {
             State::Idle { ping_at } => Some(ping_at),
-            State::Due | State::Suspended => None,
-            State::Waiting { sent, heard } => {
-                Some((heard + self.config.timeout).min(sent + self.config.hard_timeout))
+            State::Due { suspected } => suspected.map(|since| since + self.suspect_timeout()),
+            State::Suspended => None,
+            State::Waiting {
+                sent,
+                heard,
+                suspected,
+            } => {
+                let deadline = (heard + self.config.timeout).min(sent + self.config.hard_timeout);
+                let suspected = suspected.map(|since| since.max(heard) + self.suspect_timeout());
+                Some(suspected.map_or(deadline, |suspected| deadline.min(suspected)))
             }
         }
     }
@@ -97,23 +151,28 @@ impl Keepalive {
         }
         match self.state {
             State::Idle { .. } => {
-                self.state = State::Due;
+                self.state = State::Due { suspected: None };
                 false
             }
-            State::Due | State::Suspended => false,
-            State::Waiting { .. } => true,
+            State::Suspended => false,
+            State::Due { .. } | State::Waiting { .. } => true,
         }
     }
 
     /// Whether a ping is to be sent now; it is then taken as sent.
     pub(super) fn take_ping(&mut self, now: Instant) -> bool {
-        if !matches!(self.state, State::Due) {
+        let State::Due { suspected } = self.state else {
             return false;
-        }
+        };
         self.state = State::Waiting {
             sent: now,
             heard: now,
+            suspected,
         };
         true
+    }
+
+    fn suspect_timeout(&self) -> Duration {
+        limits::SUSPECT_PONG_TIMEOUT.min(self.config.timeout)
     }
 }

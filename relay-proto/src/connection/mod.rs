@@ -10,8 +10,9 @@
 //! - Getters: cheap, no effect.
 //! - `handle_*`: something came from the network or the clock.
 //! - Commands: the application wants something.
-//! - `poll_*`: output. After every call of the other kinds, and in this order: [`poll_transmit`]
-//!   while the websocket takes more, [`poll_event`] until `None`, then [`poll_timeout`].
+//! - `poll_*`: output. After every call of the other kinds: [`poll_event`] until `None` and
+//!   [`poll_transmit`] while the websocket takes more, until neither gives anything (taking a message
+//!   may widen the peer's window, and sending one may make room), then [`poll_timeout`].
 //!
 //! # Frames by state
 //!
@@ -22,17 +23,29 @@
 //! | reset | ignored | discarded | closed | failed | closed |
 //! | resume, ack, heartbeat | ignored | ignored | ignored | ignored | ignored |
 //!
+//! On a frame of any kind for an open stream a [statement](crate::frame::Statement) is taken first. Where both ends
+//! make statements, a reset without one is a lost path rather than the end of the stream if both
+//! keep such streams; a resume or a request for an answer for an unknown stream is answered with a
+//! reset.
+//!
 //! Invalid frames are ignored in every state, and at the harness so are frames of other streams.
 //! `docs/protocol.md` says where this differs from the reference and why that is safe.
 //!
 //! # Flow
 //!
 //! Sending: each stream queues up to a window; beyond it [`Connection::send`] gives the message back
-//! and [`Event::Writable`] says when to try again. Receiving: the peers have no flow control, so
-//! while the application is [paused](Connection::pause) messages wait here up to a window. When it
-//! is exceeded, the stream is reset rather than the websocket left unread, which would stall every
-//! other stream. Only on a websocket that carries a single stream does the machine ask its shell to
-//! stop reading instead ([`Connection::wants_input`]).
+//! and [`Event::Writable`] says when to try again. Receiving: while the application is
+//! [paused](Connection::pause) messages wait here up to a window. A peer that makes statements is
+//! told of the window and pauses. Codex 0.169 knows of none: when it is exceeded, the stream is reset
+//! rather than the websocket left unread, which would stall every other stream. Only on a websocket
+//! that carries a single such stream does the machine ask its shell to stop reading instead
+//! ([`Connection::wants_input`]).
+//!
+//! # Paths
+//!
+//! A stream whose peer also keeps streams survives the end of its websocket: [`Connection::suspend`]
+//! takes such streams out, [`Connection::adopt`] puts them into the connection that follows. Neither
+//! application notices more than a pause, which [`Event::Suspended`] and [`Event::Resumed`] tell of.
 //!
 //! [`poll_transmit`]: Connection::poll_transmit
 //! [`poll_event`]: Connection::poll_event
@@ -41,7 +54,9 @@
 mod admission;
 mod commands;
 mod keepalive;
+mod paths;
 mod receive;
+mod rota;
 mod transmit;
 mod types;
 
@@ -55,19 +70,25 @@ use rand::{RngExt, SeedableRng};
 use self::admission::FailureBudget;
 use self::keepalive::Keepalive;
 pub use self::keepalive::KeepaliveConfig;
-use self::transmit::Control;
+pub use self::paths::Suspended;
+use self::rota::Rota;
 pub use self::types::{
     CloseReason, ConnectionConfig, ConnectionError, ConnectionStats, Event, HandshakeToken,
     OpenError, SendError, Transmit, Verdict,
 };
+use crate::credit::LargeRoom;
+use crate::frame::Frame;
 use crate::ids::{EnvironmentId, RegistrationId, StreamId};
+use crate::link::End;
+use crate::liveness::Pulse;
 use crate::noise::{HandshakeRng, Identity, Initiator, Unauthorized};
 use crate::reorder::Reorder;
-use crate::stream::{Stream, StreamError};
+use crate::stream::{Beginning, Stream, StreamError};
 
 /// One websocket's worth of relay streams. Does no I/O.
 pub struct Connection {
-    role: Role,
+    end: End,
+    config: ConnectionConfig,
     identity: Arc<Identity>,
     environment: EnvironmentId,
     registration: RegistrationId,
@@ -81,26 +102,26 @@ pub struct Connection {
     next_serial: u64,
     budget: FailureBudget,
     keepalive: Keepalive,
-    /// Frames that go before any data.
-    control: VecDeque<Control>,
-    /// Streams with data to send, each at most once, in turn.
-    rota: VecDeque<StreamId>,
+    /// Frames that go before anything else: handshakes and resets.
+    control: VecDeque<Frame>,
+    /// Streams with a statement to make, each at most once.
+    speaking: VecDeque<StreamId>,
+    /// Streams with data to send.
+    rota: Rota,
     /// Bytes queued for sending on all streams.
     send_bytes: usize,
     /// Some stream waits to be told that it may send.
     any_blocked: bool,
     /// Received bytes held on all streams.
     held_bytes: usize,
+    /// Room for received messages larger than a stream's window.
+    large: LargeRoom,
+    /// Harness: the executor does not answer on some stream.
+    is_path_dead: bool,
     events: VecDeque<Event>,
     /// Streams with messages for the application, each at most once, in turn.
     readable: VecDeque<StreamId>,
     stats: ConnectionStats,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Role {
-    Executor,
-    Harness,
 }
 
 struct Pending {
@@ -129,7 +150,7 @@ impl Connection {
         now: Instant,
     ) -> Self {
         Self::new(
-            Role::Executor,
+            End::Executor,
             config,
             identity,
             environment,
@@ -151,7 +172,7 @@ impl Connection {
         now: Instant,
     ) -> Self {
         Self::new(
-            Role::Harness,
+            End::Harness,
             config,
             identity,
             environment,
@@ -162,7 +183,7 @@ impl Connection {
     }
 
     fn new(
-        role: Role,
+        end: End,
         config: ConnectionConfig,
         identity: Arc<Identity>,
         environment: EnvironmentId,
@@ -171,7 +192,8 @@ impl Connection {
         now: Instant,
     ) -> Self {
         Self {
-            role,
+            end,
+            config,
             identity,
             environment,
             registration,
@@ -183,10 +205,13 @@ impl Connection {
             budget: FailureBudget::new(now),
             keepalive: Keepalive::new(config.keepalive, now),
             control: VecDeque::new(),
-            rota: VecDeque::new(),
+            speaking: VecDeque::new(),
+            rota: Rota::default(),
             send_bytes: 0,
             any_blocked: false,
             held_bytes: 0,
+            large: LargeRoom::default(),
+            is_path_dead: false,
             events: VecDeque::new(),
             readable: VecDeque::new(),
             stats: ConnectionStats::default(),
@@ -213,18 +238,28 @@ impl Connection {
             && self.control.is_empty()
     }
 
+    /// Whether the peer of this stream acknowledges, so that nothing of it is lost silently or by a
+    /// path that loses frames. Always false with Codex 0.169.
+    pub fn is_reliable(&self, stream: &StreamId) -> bool {
+        self.streams
+            .get(stream)
+            .is_some_and(|stream| stream.link.is_reliable())
+    }
+
     /// Whether the shell should read from the websocket.
     ///
-    /// False only while the application of the websocket's single stream has paused with half a
-    /// window waiting: then the backlog may as well wait in the network. Keepalive rests meanwhile.
+    /// False only while the application of the websocket's single stream, whose peer knows no window,
+    /// has paused with half of one waiting: then the backlog may as well wait in the network. Keepalive rests meanwhile.
     pub fn wants_input(&self) -> bool {
         let mut streams = self.streams.values();
-        let (Role::Harness, Some(stream), None) = (self.role, streams.next(), streams.next())
+        let (End::Harness, Some(stream), None) = (self.end, streams.next(), streams.next())
         else {
             return true;
         };
         // A missing record may be what is unread.
-        !stream.paused || stream.has_gap() || !stream.is_inbox_half_full()
+        stream.link.is_reliable()
+            || !stream.paused
+            || stream.has_gap() || !stream.is_inbox_half_full()
     }
 
     // Time.
@@ -245,19 +280,13 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`ConnectionError::PongTimeout`]: the websocket is to be dropped.
+    /// [`ConnectionError::PongTimeout`] and [`ConnectionError::PathDead`]: the websocket is to be
+    /// dropped.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), ConnectionError> {
-        let expired: Vec<_> = self
-            .streams
-            .iter()
-            .filter_map(|(id, stream)| Some((id.clone(), stream.expired(now)?)))
-            .collect();
-        for (id, error) in expired {
-            let reason = match error {
-                StreamError::DrainTimeout => CloseReason::Local,
-                error => CloseReason::Stream(error),
-            };
-            self.end(&id, reason, Farewell::Reset);
+        for id in due(&self.streams, |stream| {
+            stream.deadline().is_some_and(|deadline| deadline <= now)
+        }) {
+            self.on_stream_timeout(now, &id);
         }
         for id in due(&self.pending, |pending| pending.deadline <= now) {
             self.end(&id, CloseReason::AuthorizationTimeout, Farewell::Reset);
@@ -267,9 +296,32 @@ impl Connection {
         }
         if self.keepalive.is_dead(now) {
             Err(ConnectionError::PongTimeout)
+        } else if self.is_path_dead {
+            Err(ConnectionError::PathDead)
         } else {
             Ok(())
         }
+    }
+
+    fn on_stream_timeout(&mut self, now: Instant, id: &StreamId) {
+        let Some(stream) = self.streams.get_mut(id) else {
+            return;
+        };
+        match stream.handle_timeout(now) {
+            Ok(Pulse::Nothing | Pulse::Ask) => {}
+            Ok(Pulse::AskAgain) => self.keepalive.suspect(now),
+            Ok(Pulse::Dead) => self.lose_path(now, id),
+            Err(StreamError::DrainTimeout) => self.end(id, CloseReason::Local, Farewell::Reset),
+            Err(error) => self.end(id, CloseReason::Stream(error), Farewell::Reset),
+        }
+        self.settle(id);
+    }
+
+    /// Says that a write to the websocket which had to wait went on.
+    ///
+    /// Then the path out is slow rather than dead, and what is sent on it may take its time.
+    pub fn handle_write_progress(&mut self, now: Instant) {
+        self.keepalive.wrote(now);
     }
 
     /// Takes a websocket pong.
@@ -294,7 +346,9 @@ impl Connection {
                 continue;
             };
             self.held_bytes = self.held_bytes.saturating_sub(message.len());
+            self.large.give(stream.link.credit.taken(message.len()));
             self.list_readable(&id);
+            self.settle(&id);
             return Some(Event::Message {
                 stream: id,
                 message,
@@ -307,10 +361,10 @@ impl Connection {
 
     /// Forgets a stream in whatever state and says so to the application.
     fn end(&mut self, id: &StreamId, reason: CloseReason, farewell: Farewell) {
-        if let Some(mut stream) = self.streams.remove(id) {
-            self.send_bytes = self.send_bytes.saturating_sub(stream.outbox.bytes());
-            self.held_bytes = self.held_bytes.saturating_sub(stream.held_bytes());
+        let mut reset = Frame::reset(id.clone());
+        if let Some(mut stream) = self.forget(id) {
             self.stats.streams_closed += 1;
+            reset = stream.reset(id);
             // What was complete before the end is still delivered.
             while let Some(message) = stream.next_message() {
                 self.events.push_back(Event::Message {
@@ -323,10 +377,79 @@ impl Connection {
             return;
         }
         if farewell == Farewell::Reset {
-            self.push_reset(id);
+            self.push_reset(reset);
         }
         self.push_closed(id.clone(), reason);
         self.update_input();
+    }
+
+    /// Takes a stream out of the books.
+    fn forget(&mut self, id: &StreamId) -> Option<Stream> {
+        let stream = self.streams.remove(id)?;
+        self.send_bytes = self.send_bytes.saturating_sub(stream.outbox.bytes());
+        self.held_bytes = self.held_bytes.saturating_sub(stream.held_bytes());
+        self.large.give(stream.link.credit.reserved());
+        self.hand_out_room();
+        Some(stream)
+    }
+
+    /// Notes what a stream has to send and to say, after anything that may have changed it.
+    fn settle(&mut self, id: &StreamId) {
+        let Some(stream) = self.streams.get_mut(id) else {
+            return;
+        };
+        if stream.link.is_reliable() && stream.link.credit.wanted(stream.backlog()).is_some() {
+            self.large.ask(id);
+            self.hand_out_room();
+        }
+        self.list_output(id);
+    }
+
+    /// Gives room for large messages to those whose turn it is.
+    fn hand_out_room(&mut self) {
+        while let Some(id) = self.large.first().cloned() {
+            let stream = self.streams.get_mut(&id);
+            let wanted = stream.and_then(|stream| {
+                let wanted = stream.link.credit.wanted(stream.backlog())?;
+                Some((stream, wanted))
+            });
+            match wanted {
+                None => self.large.pop(),
+                Some((stream, bytes)) => {
+                    if !self.large.take(bytes) {
+                        return;
+                    }
+                    stream.link.credit.reserve(bytes);
+                    self.large.pop();
+                    self.list_output(&id);
+                }
+            }
+        }
+    }
+
+    fn list_output(&mut self, id: &StreamId) {
+        let Some(stream) = self.streams.get_mut(id) else {
+            return;
+        };
+        stream.refresh_credit();
+        if !stream.is_speaking && stream.due().is_some() {
+            stream.is_speaking = true;
+            self.speaking.push_back(id.clone());
+        }
+        if !stream.in_rota && stream.next_length().is_some() {
+            stream.in_rota = true;
+            stream.allowance = rota::share(stream.weight);
+            self.rota.enter(id.clone());
+        }
+    }
+
+    fn beginning(&self, now: Instant) -> Beginning {
+        Beginning {
+            now,
+            end: self.end,
+            reliability: self.config.reliability,
+            heartbeat: self.config.heartbeat,
+        }
     }
 
     fn list_readable(&mut self, id: &StreamId) {
@@ -356,7 +479,7 @@ impl Connection {
 impl std::fmt::Debug for Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Connection")
-            .field("role", &self.role)
+            .field("end", &self.end)
             .field("environment", &self.environment)
             .field("registration", &self.registration)
             .field("streams", &self.streams.len())

@@ -4,15 +4,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::{
-    CloseReason, Connection, ConnectionError, Event, Farewell, HandshakeToken, Pending, Role,
-};
-use crate::frame::{Body, Frame, FrameError};
+use super::{CloseReason, Connection, ConnectionError, Event, Farewell, HandshakeToken, Pending};
+use crate::frame::{Body, Frame, FrameError, Statement};
 use crate::ids::{Seq, StreamId};
 use crate::limits;
+use crate::link::{End, Heard};
 use crate::noise::{HandshakeError, Unauthorized, prologue};
-use crate::reorder::Arrival;
-use crate::stream::{Stream, StreamError};
+use crate::stream::{Received, Stream, StreamError};
 
 impl Connection {
     /// Takes one websocket binary message. Text messages are to be ignored by the shell.
@@ -35,37 +33,98 @@ impl Connection {
                 return Ok(());
             }
         };
+        let heard = self.hear(now, &frame);
+        let wants_answer = frame
+            .statement
+            .is_some_and(|statement| statement.flags & Statement::ANSWER != 0);
         let id = frame.stream_id;
         match frame.body {
             Body::Data { seq, payload } => {
                 self.on_data(now, &id, seq, own_record(payload, length));
             }
-            Body::Handshake { payload } => match self.role {
-                Role::Executor => self.on_request(now, id, &payload),
-                Role::Harness => self.on_answer(now, id, &payload),
+            Body::Handshake { payload } => match self.end {
+                End::Executor => self.on_request(now, id, &payload),
+                End::Harness => self.on_answer(now, id, &payload),
             },
-            Body::Reset { .. } => self.on_reset(&id),
+            Body::Reset { .. } => {
+                self.stats.resets_received += 1;
+                if matches!(heard, Heard::News { .. }) {
+                    self.end(&id, CloseReason::ResetByPeer, Farewell::Nothing);
+                } else {
+                    self.on_bare_reset(now, &id);
+                }
+            }
+            Body::Resume { .. } if frame.statement.is_some() => self.on_unknown(&id),
+            Body::Ack if wants_answer => self.on_unknown(&id),
             Body::Resume { .. } | Body::Ack | Body::Heartbeat => {}
         }
         self.update_input();
         Ok(())
     }
 
+    /// Takes what a frame says besides its body.
+    fn hear(&mut self, now: Instant, frame: &Frame) -> Heard {
+        let id = &frame.stream_id;
+        let Some(stream) = self.streams.get_mut(id) else {
+            return Heard::Nothing;
+        };
+        let heard = match stream.hear(now, frame) {
+            Ok(heard) => heard,
+            Err(error) => {
+                self.fail(id, error);
+                return Heard::Nothing;
+            }
+        };
+        match heard {
+            Heard::News { resumed, .. } => {
+                if resumed {
+                    self.stats.streams_resumed += 1;
+                    self.events.push_back(Event::Resumed { stream: id.clone() });
+                }
+                if stream.drain_deadline.is_some() && stream.is_drained() {
+                    self.end(id, CloseReason::Local, Farewell::Reset);
+                }
+                self.settle(id);
+            }
+            Heard::Forged => self.stats.statements_forged += 1,
+            Heard::Nothing | Heard::Stale => {}
+        }
+        heard
+    }
+
+    /// Tells a harness whose stream is unknown here that it is gone, so that it does something else.
+    fn on_unknown(&mut self, id: &StreamId) {
+        if self.end == End::Executor
+            && !self.streams.contains_key(id)
+            && !self.pending.contains_key(id)
+        {
+            self.push_reset(Frame::reset(id.clone()));
+        }
+    }
+
     fn on_data(&mut self, now: Instant, id: &StreamId, seq: Seq, record: Bytes) {
         if let Some(stream) = self.streams.get_mut(id) {
-            if stream.drain_deadline.is_some() {
+            if stream.drain_deadline.is_some() && !stream.link.is_reliable() {
                 // Nobody listens any more.
                 return;
             }
             let before = stream.held_bytes();
             let result = stream.receive(now, seq, record);
+            if stream.drain_deadline.is_some() {
+                // Nor here, but the peer has to be told that it arrived.
+                while let Some(message) = stream.take_message() {
+                    self.large.give(stream.link.credit.taken(message.len()));
+                }
+            }
             self.held_bytes = (self.held_bytes + stream.held_bytes()).saturating_sub(before);
             match result {
-                Ok(Arrival::Duplicate) => self.stats.records_duplicate += 1,
-                Ok(Arrival::Early) => self.stats.records_early += 1,
-                Ok(Arrival::Ready) => self.list_readable(id),
+                Ok(Received::Duplicate) => self.stats.records_duplicate += 1,
+                Ok(Received::Dropped) => self.stats.records_dropped += 1,
+                Ok(Received::Early) => self.stats.records_early += 1,
+                Ok(Received::Ready) => self.list_readable(id),
                 Err(error) => self.fail(id, error),
             }
+            self.settle(id);
             self.shed();
         } else if let Some(opening) = self.opening.get_mut(id) {
             // Nothing is opened before the answer, so a forged record costs its memory only.
@@ -74,9 +133,8 @@ impl Connection {
             }
         } else if self.pending.contains_key(id) {
             self.fail(id, StreamError::EarlyData);
-        } else if self.role == Role::Executor {
-            // Tells a harness that its stream is gone, so that it resumes at once.
-            self.push_reset(id);
+        } else {
+            self.on_unknown(id);
         }
     }
 
@@ -91,7 +149,7 @@ impl Connection {
         let full = self.streams.len() >= limits::ACTIVE_STREAMS && self.evictable(now).is_none();
         if full || self.pending.len() >= limits::PENDING_HANDSHAKES || !self.budget.allows(now) {
             self.stats.handshakes_refused += 1;
-            self.push_reset(&id);
+            self.push_reset(Frame::reset(id));
             return;
         }
         let prologue = prologue(&self.environment, &self.registration, &id);
@@ -118,7 +176,7 @@ impl Connection {
             Err(_) => {
                 self.budget.spend(now);
                 self.stats.handshakes_failed += 1;
-                self.push_reset(&id);
+                self.push_reset(Frame::reset(id));
             }
         }
     }
@@ -132,12 +190,13 @@ impl Connection {
         match opening.initiator.finish(message) {
             Ok(transport) => {
                 self.stats.streams_opened += 1;
-                let mut stream = Stream::new(now, transport, opening.reorder);
-                let opened = stream.open_ready(now);
+                let mut stream = Stream::new(self.beginning(now), transport, opening.reorder);
+                let opened = stream.take_ready(now);
                 self.held_bytes += stream.held_bytes();
                 self.streams.insert(id.clone(), stream);
                 self.events.push_back(Event::Opened { stream: id.clone() });
                 self.list_readable(&id);
+                self.settle(&id);
                 if let Err(error) = opened {
                     self.fail(&id, error);
                 }
@@ -148,29 +207,25 @@ impl Connection {
             }
             Err(error) => {
                 self.stats.handshakes_failed += 1;
-                self.push_reset(&id);
+                self.push_reset(Frame::reset(id.clone()));
                 self.push_closed(id, CloseReason::Handshake(error));
             }
         }
     }
 
-    fn on_reset(&mut self, id: &StreamId) {
-        self.stats.resets_received += 1;
-        self.end(id, CloseReason::ResetByPeer, Farewell::Nothing);
-    }
-
-    fn fail(&mut self, id: &StreamId, error: StreamError) {
+    pub(super) fn fail(&mut self, id: &StreamId, error: StreamError) {
         self.stats.streams_failed += 1;
         self.end(id, CloseReason::Stream(error), Farewell::Reset);
     }
 
-    /// Ends the stream that holds the most while all together hold too much.
+    /// Ends the stream that holds the most while all together hold too much. Those whose peer keeps to
+    /// a window are within their part, so the others go first.
     fn shed(&mut self) {
         while self.held_bytes > limits::CONNECTION_RECEIVE_BYTES {
             let largest = self
                 .streams
                 .iter()
-                .max_by_key(|(_, stream)| stream.held_bytes())
+                .max_by_key(|(_, stream)| (!stream.link.is_reliable(), stream.held_bytes()))
                 .map(|(id, _)| id.clone());
             let Some(id) = largest else { break };
             self.fail(&id, StreamError::ConnectionFull);

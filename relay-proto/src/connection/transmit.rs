@@ -1,18 +1,13 @@
-//! What is sent next: ping, then handshakes and resets in order, then one record per stream in turn.
+//! What is sent next: ping, handshakes and resets in order, statements, then data in turns.
+//!
+//! A lost record goes before new ones of its stream, in the stream's turn: one stream's losses are
+//! not paid for by others.
 
 use std::time::Instant;
 
-use super::{CloseReason, Connection, Event, Farewell, Transmit};
-use crate::frame::Frame;
-use crate::ids::StreamId;
+use super::{CloseReason, Connection, Event, Farewell, Transmit, rota};
+use crate::frame::{Body, Frame};
 use crate::limits;
-use crate::stream::StreamError;
-
-/// A frame that goes before any data.
-pub(super) enum Control {
-    Frame(Frame),
-    Reset(StreamId),
-}
 
 impl Connection {
     /// Returns the next thing to write to the websocket.
@@ -23,70 +18,100 @@ impl Connection {
         if self.keepalive.take_ping(now) {
             return Some(Transmit::Ping);
         }
+        let frame = self
+            .control
+            .pop_front()
+            .inspect(|frame| {
+                let is_reset = matches!(frame.body, Body::Reset { .. });
+                self.stats.resets_sent += u64::from(is_reset);
+            })
+            .or_else(|| self.next_statement(now))
+            .map(|frame| frame.encode())
+            .or_else(|| self.next_data(now))?;
+        self.stats.frames_sent += 1;
+        Some(Transmit::Frame(frame))
+    }
+
+    fn next_statement(&mut self, now: Instant) -> Option<Frame> {
         loop {
-            if let Some(control) = self.control.pop_front() {
-                self.stats.frames_sent += 1;
-                let frame = match control {
-                    Control::Frame(frame) => frame,
-                    Control::Reset(id) => {
-                        self.stats.resets_sent += 1;
-                        Frame::reset(id)
-                    }
-                };
-                return Some(Transmit::Frame(frame.encode()));
-            }
-            let id = self.rota.pop_front()?;
+            let id = self.speaking.pop_front()?;
             let Some(stream) = self.streams.get_mut(&id) else {
                 continue;
             };
-            stream.in_rota = false;
-            let (frame, completed) = match stream.next_record(&id) {
-                Ok(Some(record)) => record,
+            stream.is_speaking = false;
+            // A data frame may have said it meanwhile.
+            if let Some(frame) = stream.next_statement(now, &id) {
+                self.stats.statements_sent += 1;
+                return Some(frame);
+            }
+        }
+    }
+
+    fn next_data(&mut self, now: Instant) -> Option<bytes::Bytes> {
+        loop {
+            let id = self.rota.current()?.clone();
+            let Some(stream) = self.streams.get_mut(&id) else {
+                self.rota.leave();
+                continue;
+            };
+            let Some(length) = stream.next_length() else {
+                stream.in_rota = false;
+                self.rota.leave();
+                continue;
+            };
+            if stream.allowance < length {
+                stream.allowance += rota::share(stream.weight);
+                self.rota.next_turn();
+                continue;
+            }
+            stream.allowance -= length;
+            let outgoing = match stream.next_frame(now, &id) {
+                Ok(Some(outgoing)) => outgoing,
                 Ok(None) => continue,
                 Err(error) => {
-                    self.fail_sending(&id, error);
-                    continue;
+                    self.fail(&id, error);
+                    // The reset goes first.
+                    return self.control.pop_front().map(|frame| {
+                        self.stats.resets_sent += 1;
+                        frame.encode()
+                    });
                 }
             };
-            if !stream.outbox.is_empty() {
-                stream.in_rota = true;
-                self.rota.push_back(id);
-            } else if stream.drain_deadline.is_some() {
-                self.send_bytes = self.send_bytes.saturating_sub(completed.unwrap_or(0));
-                self.end(&id, CloseReason::Local, Farewell::Reset);
-                self.stats.frames_sent += 1;
-                return Some(Transmit::Frame(frame));
-            }
-            if let Some(length) = completed {
+            self.stats.records_repeated += u64::from(outgoing.repeated);
+            if let Some(length) = outgoing.completed {
                 self.send_bytes = self.send_bytes.saturating_sub(length);
+            }
+            if stream.drain_deadline.is_some() && stream.is_drained() {
+                self.end(&id, CloseReason::Local, Farewell::Reset);
+            }
+            if outgoing.completed.is_some() {
                 self.wake_blocked();
             }
-            self.stats.frames_sent += 1;
-            return Some(Transmit::Frame(frame));
+            return Some(outgoing.frame);
         }
     }
 
     pub(super) fn push_frame(&mut self, frame: Frame) {
-        self.control.push_back(Control::Frame(frame));
+        self.control.push_back(frame);
     }
 
     /// Queues a reset, once per stream; best effort when the queue is full.
-    pub(super) fn push_reset(&mut self, id: &StreamId) {
+    pub(super) fn push_reset(&mut self, reset: Frame) {
+        let id = &reset.stream_id;
         if self
             .control
             .iter()
-            .any(|control| matches!(control, Control::Reset(other) if other == id))
+            .any(|frame| frame.stream_id == *id && matches!(frame.body, Body::Reset { .. }))
         {
             return;
         }
         // What is queued for a stream that ends is of no use any more.
-        self.control
-            .retain(|control| !matches!(control, Control::Frame(frame) if frame.stream_id == *id));
+        self.control.retain(|frame| frame.stream_id != *id);
         if self.control.len() >= limits::CONTROL_FRAMES {
             self.stats.resets_dropped += 1;
             return;
         }
-        self.control.push_back(Control::Reset(id.clone()));
+        self.control.push_back(reset);
     }
 
     /// Tells blocked senders that there is room, if there is.
@@ -107,10 +132,5 @@ impl Connection {
                 self.any_blocked = true;
             }
         }
-    }
-
-    fn fail_sending(&mut self, id: &StreamId, error: StreamError) {
-        self.stats.streams_failed += 1;
-        self.end(id, CloseReason::Stream(error), Farewell::Reset);
     }
 }

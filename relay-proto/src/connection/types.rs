@@ -6,6 +6,8 @@ use super::KeepaliveConfig;
 use crate::ids::StreamId;
 use crate::keys::PublicKey;
 use crate::limits;
+use crate::link::Reliability;
+use crate::liveness::HeartbeatConfig;
 use crate::noise::HandshakeError;
 use crate::stream::StreamError;
 
@@ -14,6 +16,10 @@ use crate::stream::StreamError;
 pub struct ConnectionConfig {
     /// Pings.
     pub keepalive: KeepaliveConfig,
+    /// What is done for streams to survive loss.
+    pub reliability: Reliability,
+    /// Signs of life between the ends.
+    pub heartbeat: HeartbeatConfig,
 }
 
 /// Something for the application.
@@ -47,6 +53,17 @@ pub enum Event {
         /// On which stream.
         stream: StreamId,
     },
+    /// A stream has no path to its peer at the moment. It stays open: messages may be sent, as far as
+    /// they fit its window, and wait.
+    Suspended {
+        /// Which.
+        stream: StreamId,
+    },
+    /// A suspended stream has a path again.
+    Resumed {
+        /// Which.
+        stream: StreamId,
+    },
     /// A stream, or a handshake on its way to one, is gone. Nothing follows for it.
     Closed {
         /// Which.
@@ -76,6 +93,10 @@ impl std::fmt::Debug for Event {
             Self::Writable { stream } => {
                 f.debug_struct("Writable").field("stream", stream).finish()
             }
+            Self::Suspended { stream } => {
+                f.debug_struct("Suspended").field("stream", stream).finish()
+            }
+            Self::Resumed { stream } => f.debug_struct("Resumed").field("stream", stream).finish(),
             Self::Closed { stream, reason } => f
                 .debug_struct("Closed")
                 .field("stream", stream)
@@ -192,6 +213,9 @@ pub enum ConnectionError {
     /// The path is dead.
     #[error("no sign of life after a ping")]
     PongTimeout,
+    /// Harness: the websocket may work, but the executor does not answer.
+    #[error("no sign of life from the executor")]
+    PathDead,
     /// The peer sent more than a websocket message may hold.
     #[error(
         "websocket message of {length} bytes exceeds limit of {limit} bytes",
@@ -262,6 +286,15 @@ pub struct ConnectionStats {
     pub frames_sent: u64,
     /// Of the received ones, those that were not valid frames and were ignored.
     pub frames_malformed: u64,
+    /// Statements that are not from the peer and were ignored.
+    pub statements_forged: u64,
+    /// Frames handed out for nothing but a statement.
+    pub statements_sent: u64,
+    /// Records handed out again.
+    pub records_repeated: u64,
+    /// Records that were dropped because they have to come again: they do not open, or are further
+    /// ahead than the peer may go.
+    pub records_dropped: u64,
     /// Records that had arrived before and were ignored.
     pub records_duplicate: u64,
     /// Records that arrived before their turn.
@@ -272,6 +305,10 @@ pub struct ConnectionStats {
     pub streams_closed: u64,
     /// Streams and handshakes ended because a rule or a limit was broken; resets sent for it.
     pub streams_failed: u64,
+    /// How often a stream lost its path and was kept.
+    pub streams_suspended: u64,
+    /// How often one got a path again.
+    pub streams_resumed: u64,
     /// Handshakes whose cryptography failed.
     pub handshakes_failed: u64,
     /// Handshakes refused by verdict or limit.

@@ -19,19 +19,22 @@
 //! field 10 handshake     { 1 payload, not empty }
 //! field 11 traceparent   optional string
 //! field 12 tracestate    optional string
+//! field 1000 statement   what ends of this project add, see [`Statement`]; ignored by others
 //! ```
 
 #[cfg(feature = "noise")]
 mod data;
 mod peek;
+mod statement;
 mod wire;
 
 use bytes::Bytes;
 use prost::Message;
 
 #[cfg(feature = "noise")]
-pub(crate) use self::data::begin_data;
+pub(crate) use self::data::{begin_acked_data, begin_data, end_acked_data};
 pub use self::peek::{BodyKind, Peek, peek};
+pub use self::statement::Statement;
 use crate::ids::{IdError, Seq, StreamId};
 use crate::limits;
 
@@ -43,9 +46,9 @@ pub const VERSION: u32 = 1;
 pub struct Frame {
     /// The stream it belongs to.
     pub stream_id: StreamId,
-    /// Acknowledgement; always 0 from Codex 0.169.
+    /// Every record with a lower number has arrived; always 0 from Codex 0.169.
     pub ack: u32,
-    /// Acknowledgement bits; always 0 from Codex 0.169.
+    /// Bit `i`: record `ack + 1 + i` has arrived; always 0 from Codex 0.169.
     pub ack_bits: u32,
     /// What it carries.
     pub body: Body,
@@ -53,6 +56,8 @@ pub struct Frame {
     pub traceparent: Option<String>,
     /// Trace context, visible to the rendezvous and not authenticated.
     pub tracestate: Option<String>,
+    /// What its sender says about its receiving side; never from Codex 0.169.
+    pub statement: Option<Statement>,
 }
 
 /// What a frame carries.
@@ -111,6 +116,7 @@ impl Frame {
             body,
             traceparent: None,
             tracestate: None,
+            statement: None,
         }
     }
 
@@ -148,6 +154,7 @@ impl Frame {
             body: frame.body.ok_or(FrameError::NoBody)?.try_into()?,
             traceparent: frame.traceparent,
             tracestate: frame.tracestate,
+            statement: frame.statement.as_ref().and_then(statement::from_wire),
         })
     }
 
@@ -163,6 +170,7 @@ impl Frame {
             body: Some(self.body.clone().into()),
             traceparent: self.traceparent.clone(),
             tracestate: self.tracestate.clone(),
+            statement: self.statement.map(Into::into),
         }
         .encode_to_vec()
         .into()

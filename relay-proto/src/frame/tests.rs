@@ -3,6 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
+#[cfg(feature = "noise")]
+use crate::ack::Acknowledgement;
 use crate::testing::{STREAM, hex, stream_id, unhex};
 
 const PREFIX: &str =
@@ -178,6 +180,62 @@ fn data_frames_written_in_place_have_the_same_bytes() {
     }
 }
 
+#[cfg(feature = "noise")]
+#[test]
+fn acknowledged_data_frames_written_in_place_have_the_same_bytes() {
+    for (ack, bits, serial) in [(0, 0, 1), (1, 0, 200), (300, u32::MAX, u64::MAX)] {
+        for length in [1, 127, 128, 5_000, limits::RECORD_CIPHERTEXT_BYTES] {
+            let statement = Statement {
+                serial,
+                flags: 7,
+                max_seq: ack,
+                max_bytes: serial,
+                echo: serial - 1,
+                tag: [9; 16],
+            };
+            let payload = Bytes::from(vec![7; length]);
+            let acknowledgement = Acknowledgement { ack, bits };
+            let mut in_place =
+                begin_acked_data(&stream_id(), Seq(ack), length, acknowledgement, &statement);
+            in_place.extend_from_slice(&payload);
+            end_acked_data(&mut in_place, &statement);
+            let whole = Frame {
+                ack,
+                ack_bits: bits,
+                statement: Some(statement),
+                ..frame(Body::Data {
+                    seq: Seq(ack),
+                    payload,
+                })
+            };
+            assert_eq!(in_place, whole.encode());
+            assert_eq!(in_place.len(), in_place.capacity(), "one exact allocation");
+        }
+    }
+}
+
+#[test]
+fn a_statement_is_an_unknown_field_to_everybody_else() {
+    let statement = Statement {
+        serial: 1,
+        flags: 2,
+        max_seq: 3,
+        max_bytes: 4,
+        echo: 5,
+        tag: [0xaa; 16],
+    };
+    let said = Frame {
+        statement: Some(statement),
+        ..frame(Body::Ack)
+    };
+    let tag = "aa".repeat(16);
+    let expected = format!("{PREFIX}3200c23e1c0801100218032004280532{:02x}{tag}", 16);
+    assert_eq!(hex(&said.encode()), expected);
+    // A tag of another length is not one: the rest of the frame counts.
+    let odd = format!("{PREFIX}3200c23e050801320100");
+    assert_eq!(Frame::decode(unhex(&odd).into()), Ok(frame(Body::Ack)));
+}
+
 fn any_body() -> impl Strategy<Value = Body> {
     let bytes = || proptest::collection::vec(any::<u8>(), 1..300).prop_map(Bytes::from);
     prop_oneof![
@@ -193,6 +251,27 @@ fn any_body() -> impl Strategy<Value = Body> {
     ]
 }
 
+fn any_statement() -> impl Strategy<Value = Statement> {
+    (
+        any::<u64>(),
+        any::<u32>(),
+        any::<u32>(),
+        any::<u64>(),
+        any::<u64>(),
+        any::<[u8; 16]>(),
+    )
+        .prop_map(
+            |(serial, flags, max_seq, max_bytes, echo, tag)| Statement {
+                serial,
+                flags,
+                max_seq,
+                max_bytes,
+                echo,
+                tag,
+            },
+        )
+}
+
 fn any_frame() -> impl Strategy<Value = Frame> {
     let text = || proptest::option::of(".{0,60}");
     (
@@ -202,15 +281,17 @@ fn any_frame() -> impl Strategy<Value = Frame> {
         any_body(),
         text(),
         text(),
+        proptest::option::of(any_statement()),
     )
         .prop_map(
-            |(stream, ack, ack_bits, body, traceparent, tracestate)| Frame {
+            |(stream, ack, ack_bits, body, traceparent, tracestate, statement)| Frame {
                 stream_id: StreamId::new(stream).unwrap(),
                 ack,
                 ack_bits,
                 body,
                 traceparent,
                 tracestate,
+                statement,
             },
         )
 }

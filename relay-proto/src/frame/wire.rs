@@ -21,6 +21,25 @@ pub(super) struct RelayMessageFrame {
     pub(super) traceparent: Option<String>,
     #[prost(string, optional, tag = "12")]
     pub(super) tracestate: Option<String>,
+    #[prost(message, optional, tag = "1000")]
+    pub(super) statement: Option<Statement>,
+}
+
+/// Not part of the package: an extension that its peers ignore.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Statement {
+    #[prost(uint64, tag = "1")]
+    pub(super) serial: u64,
+    #[prost(uint32, tag = "2")]
+    pub(super) flags: u32,
+    #[prost(uint32, tag = "3")]
+    pub(super) max_seq: u32,
+    #[prost(uint64, tag = "4")]
+    pub(super) max_bytes: u64,
+    #[prost(uint64, tag = "5")]
+    pub(super) echo: u64,
+    #[prost(bytes = "bytes", tag = "6")]
+    pub(super) tag: Bytes,
 }
 
 #[derive(Clone, PartialEq, prost::Oneof)]

@@ -17,6 +17,7 @@ use clatter::traits::{Dh, Handshaker, Kem};
 
 use super::identity::Identity;
 use super::rng::HandshakeRng;
+use super::statement::StatementKeys;
 use super::suite::{Handshake, MlKem, X25519};
 use super::transport::Transport;
 use crate::keys::PublicKey;
@@ -289,6 +290,13 @@ fn public_key(
 
 fn split(handshake: Handshake) -> Result<Transport, HandshakeError> {
     let initiator = handshake.is_initiator();
+    let state = handshake.get_state();
+    let statements = StatementKeys::derive(
+        state.get_chaining_key().as_slice(),
+        state.get_hash().as_slice(),
+        initiator,
+    );
+    drop(state);
     let ciphers = handshake
         .finalize()
         .map_err(|_| HandshakeError::Rejected)?
@@ -300,7 +308,7 @@ fn split(handshake: Handshake) -> Result<Transport, HandshakeError> {
     } else {
         (&to_initiator, &to_responder)
     };
-    Transport::new(seal.as_slice(), open.as_slice()).ok_or(HandshakeError::Rejected)
+    Transport::new(seal.as_slice(), open.as_slice(), statements).ok_or(HandshakeError::Rejected)
 }
 
 /// Payload of message 2 when the registry rejects the executor's credentials.

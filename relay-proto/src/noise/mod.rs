@@ -21,6 +21,7 @@ mod handshake;
 mod identity;
 mod prologue;
 mod rng;
+mod statement;
 mod suite;
 mod transport;
 
@@ -29,6 +30,7 @@ pub(crate) use self::handshake::{Initiator, Unauthorized};
 pub use self::identity::Identity;
 pub(crate) use self::prologue::prologue;
 pub(crate) use self::rng::HandshakeRng;
+pub(crate) use self::statement::StatementKeys;
 pub use self::transport::RecordError;
 pub(crate) use self::transport::{Opener, Sealer, Transport};
 

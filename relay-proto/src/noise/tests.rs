@@ -77,6 +77,38 @@ fn seal(sealer: &mut Sealer, plaintext: &[u8]) -> Bytes {
 
 const MESSAGE: &[u8] = br#"{"id":1,"method":"initialize","params":{"clientName":"codex-environment","resumeSessionId":null}}"#;
 
+fn statements() -> StatementKeys {
+    StatementKeys::derive(&[1; 32], &[2; 32], false)
+}
+
+#[test]
+fn statements_are_verified_by_the_other_end_only() {
+    let (harness, executor) = pair();
+    let tag = harness.statements.sign(b"text");
+    assert!(executor.statements.verify(b"text", &tag));
+    assert!(!executor.statements.verify(b"texT", &tag));
+    // Not as its own: what one end says cannot be sent back to it.
+    assert!(!harness.statements.verify(b"text", &tag));
+    let mut flipped = tag;
+    flipped[15] ^= 1;
+    assert!(!executor.statements.verify(b"text", &flipped));
+    let (other, _) = pair();
+    assert_eq!(other.statements.sign(b"text"), tag, "the pair is seeded");
+}
+
+#[test]
+fn golden_statement_tags() {
+    let keys = |initiator| {
+        StatementKeys::derive(
+            &unhex("eef88642ab33c820ef91ad3b42c63c1c438b341f4a516d87ed631591f4f6596d"),
+            &unhex("24566117e1b4020645b5f0a11c99180d322c2c8cf03c1ddb963d3de6d09adc90"),
+            initiator,
+        )
+    };
+    assert_eq!(hex(&keys(true).sign(b"")), GOLDEN_HARNESS_TAG);
+    assert_eq!(hex(&keys(false).sign(b"")), GOLDEN_EXECUTOR_TAG);
+}
+
 #[test]
 fn golden_prologue_bytes() {
     let prologue = golden_prologue();
@@ -198,10 +230,10 @@ fn the_golden_transport_keys_are_used() {
     // The same keys, put in by hand, give the same records: this pins the direction of each key.
     let to_responder = unhex("1872e61323ca379b742005a0a2dee83d4446b4982460be3294f80eba30242e8b");
     let to_initiator = unhex("89fffa48c6675df52f7fb51794a8786ae7ae8c413935112e18e3d4c97dce4cac");
-    let mut at_executor = Transport::new(&to_initiator, &to_responder).unwrap();
+    let mut at_executor = Transport::new(&to_initiator, &to_responder, statements()).unwrap();
     let record = seal(&mut at_executor.sealer, &unhex("000000027b7d"));
     assert_eq!(hex(&record), "3ca84aa6ac135a3e6a3600455ed1e52ef8f08f1f1805");
-    let mut at_harness = Transport::new(&to_responder, &to_initiator).unwrap();
+    let mut at_harness = Transport::new(&to_responder, &to_initiator, statements()).unwrap();
     let record = seal(&mut at_harness.sealer, &[&[0, 0, 0, 97], MESSAGE].concat());
     assert_eq!(hex(&record[..16]), "64fbef319c3abfcb3e2372b7128a6ba4");
 }
@@ -491,3 +523,7 @@ fn debug_of_an_identity_shows_no_secret() {
         "Identity { public_key: PublicKey(a4e09292..), .. }"
     );
 }
+
+/// Tags of the empty text under the keys of the golden handshake, computed independently.
+const GOLDEN_HARNESS_TAG: &str = "2ac98db2b8c67a55ff03fac7b195649d";
+const GOLDEN_EXECUTOR_TAG: &str = "6b62687a1681a34639076afe029822ff";

@@ -6,6 +6,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use super::statement::StatementKeys;
 use super::suite::RecordKey;
 use crate::ids::Seq;
 use crate::limits;
@@ -14,11 +15,12 @@ use crate::limits;
 pub(crate) struct Transport {
     pub(crate) sealer: Sealer,
     pub(crate) opener: Opener,
+    pub(crate) statements: StatementKeys,
 }
 
 impl Transport {
     /// `None` if a key does not have 32 bytes.
-    pub(super) fn new(seal: &[u8], open: &[u8]) -> Option<Self> {
+    pub(super) fn new(seal: &[u8], open: &[u8], statements: StatementKeys) -> Option<Self> {
         Some(Self {
             sealer: Sealer {
                 key: RecordKey::new(seal)?,
@@ -28,6 +30,7 @@ impl Transport {
                 key: RecordKey::new(open)?,
                 next: Some(Seq::ZERO),
             },
+            statements,
         })
     }
 }
@@ -69,7 +72,7 @@ impl Sealer {
     }
 }
 
-/// Decrypts the records of one direction, in order.
+/// Decrypts the records of one direction.
 pub(crate) struct Opener {
     key: RecordKey,
     next: Option<Seq>,
@@ -81,6 +84,14 @@ impl Opener {
     /// Cost: in place if nobody else holds the record's memory, else one copy.
     pub(crate) fn open(&mut self, record: Bytes) -> Result<Bytes, RecordError> {
         let seq = self.next.ok_or(RecordError::Exhausted)?;
+        let plaintext = self.open_at(seq, record)?;
+        self.next = seq.next();
+        Ok(plaintext)
+    }
+
+    /// Opens the record with this number, whenever it comes. That none is used twice is up to the
+    /// caller.
+    pub(crate) fn open_at(&self, seq: Seq, record: Bytes) -> Result<Bytes, RecordError> {
         let length = record.len();
         if !(limits::RECORD_TAG_BYTES..=limits::RECORD_CIPHERTEXT_BYTES).contains(&length) {
             return Err(RecordError::Length { length });
@@ -92,7 +103,6 @@ impl Opener {
             .key
             .open(u64::from(seq.0), &[], &mut buffer)
             .ok_or(RecordError::Failed)?;
-        self.next = seq.next();
         buffer.truncate(plaintext);
         Ok(buffer.freeze())
     }

@@ -10,7 +10,7 @@ const MESSAGE: &[u8] = br#"{"id":1,"method":"initialize","params":{"clientName":
 fn records(messages: &[Bytes]) -> Vec<Bytes> {
     let mut segmenter = Segmenter::default();
     for message in messages {
-        segmenter.push(message.clone());
+        segmenter.push(message.clone(), Priority::Ordinary);
     }
     let mut records = Vec::new();
     while segmenter.next_length() > 0 {
@@ -106,17 +106,17 @@ fn a_message_in_one_record_is_not_copied() {
 #[test]
 fn room_is_limited_in_messages_and_bytes() {
     let mut segmenter = Segmenter::default();
-    assert!(segmenter.has_room_for(limits::MESSAGE_BYTES));
-    segmenter.push(Bytes::from(vec![0; limits::STREAM_SEND_BYTES - 1]));
-    assert!(segmenter.has_room_for(1));
-    assert!(!segmenter.has_room_for(2));
+    assert!(segmenter.has_room_for(limits::MESSAGE_BYTES, Priority::Ordinary));
+    segmenter.push(Bytes::from(vec![0; limits::STREAM_SEND_BYTES - 1]), Priority::Ordinary);
+    assert!(segmenter.has_room_for(1, Priority::Ordinary));
+    assert!(!segmenter.has_room_for(2, Priority::Ordinary));
     assert!(!segmenter.is_half_empty());
     let mut segmenter = Segmenter::default();
     for _ in 0..limits::STREAM_SEND_MESSAGES {
-        assert!(segmenter.has_room_for(1));
-        segmenter.push(Bytes::from_static(b"x"));
+        assert!(segmenter.has_room_for(1, Priority::Ordinary));
+        segmenter.push(Bytes::from_static(b"x"), Priority::Ordinary);
     }
-    assert!(!segmenter.has_room_for(1));
+    assert!(!segmenter.has_room_for(1, Priority::Ordinary));
     for _ in 0..limits::STREAM_SEND_MESSAGES / 2 {
         assert!(!segmenter.is_half_empty());
         segmenter.fill(&mut BytesMut::new());

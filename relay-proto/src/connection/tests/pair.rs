@@ -16,6 +16,7 @@ use crate::connection::{
 };
 use crate::frame::{Body, Frame};
 use crate::ids::StreamId;
+use crate::link::Reliability;
 use crate::noise::Identity;
 use crate::testing::{environment, registration};
 
@@ -29,9 +30,21 @@ pub(super) fn id(text: &str) -> StreamId {
     StreamId::new(text).unwrap()
 }
 
-pub(super) fn executor(now: Instant) -> Connection {
+/// As Codex 0.169: nothing is acknowledged or sent again.
+pub(super) fn plain() -> ConnectionConfig {
+    ConnectionConfig {
+        reliability: Reliability::Off,
+        ..ConnectionConfig::default()
+    }
+}
+
+pub(super) fn harness(now: Instant) -> Connection {
+    harness_with(plain(), now)
+}
+
+pub(super) fn executor_with(config: ConnectionConfig, now: Instant) -> Connection {
     Connection::executor(
-        ConnectionConfig::default(),
+        config,
         EXECUTOR.clone(),
         environment(),
         registration(),
@@ -40,9 +53,9 @@ pub(super) fn executor(now: Instant) -> Connection {
     )
 }
 
-pub(super) fn harness(now: Instant) -> Connection {
+pub(super) fn harness_with(config: ConnectionConfig, now: Instant) -> Connection {
     Connection::harness(
-        ConnectionConfig::default(),
+        config,
         HARNESS.clone(),
         environment(),
         registration(),
@@ -153,6 +166,8 @@ pub(super) struct Pair {
     pub(super) closed: Vec<(&'static str, StreamId, CloseReason)>,
     pub(super) writable: Vec<(&'static str, StreamId)>,
     pub(super) dead: Vec<&'static str>,
+    /// Which streams lost and found their path.
+    pub(super) paths: Vec<(&'static str, StreamId, &'static str)>,
     /// Order in which messages came, over all streams.
     pub(super) order: Vec<StreamId>,
 }
@@ -163,11 +178,20 @@ impl Pair {
     }
 
     pub(super) fn seeded(seed: u64) -> Self {
+        Self::configured(seed, plain(), plain())
+    }
+
+    /// A pair with an executor and a harness of their own configurations.
+    pub(super) fn configured(
+        seed: u64,
+        at_executor: ConnectionConfig,
+        at_harness: ConnectionConfig,
+    ) -> Self {
         let now = Instant::now();
         Self {
             now,
-            executor: executor(now),
-            harness: harness(now),
+            executor: executor_with(at_executor, now),
+            harness: harness_with(at_harness, now),
             up: Link::new(seed),
             down: Link::new(seed.wrapping_add(1)),
             verdict: Some(Verdict::Approved),
@@ -178,6 +202,7 @@ impl Pair {
             closed: Vec::new(),
             writable: Vec::new(),
             dead: Vec::new(),
+            paths: Vec::new(),
             order: Vec::new(),
         }
     }
@@ -229,7 +254,9 @@ impl Pair {
             ] {
                 match connection.handle_timeout(self.now) {
                     Ok(()) => {}
-                    Err(ConnectionError::PongTimeout) => self.dead.push(name),
+                    Err(ConnectionError::PongTimeout | ConnectionError::PathDead) => {
+                        self.dead.push(name);
+                    }
                     Err(error) => panic!("{error}"),
                 }
             }
@@ -300,6 +327,8 @@ impl Pair {
                     messages.entry(stream).or_default().push(message);
                 }
                 Event::Writable { stream } => self.writable.push((side, stream)),
+                Event::Suspended { stream } => self.paths.push((side, stream, "suspended")),
+                Event::Resumed { stream } => self.paths.push((side, stream, "resumed")),
                 Event::Closed { stream, reason } => self.closed.push((side, stream, reason)),
             }
         }
