@@ -103,8 +103,18 @@ impl Credit {
         let messages = u32::try_from(backlog.messages).unwrap_or(u32::MAX);
         let records = limits::STREAM_WINDOW_RECORDS.saturating_sub(messages);
         let max_seq = next.saturating_add(records);
-        self.granted.max_bytes = self.granted.max_bytes.max(max_bytes);
-        self.granted.max_seq = self.granted.max_seq.max(max_seq);
+        // A peer that takes more than it was given is not given it afterwards.
+        if bytes > 0 {
+            self.granted.max_bytes = self.granted.max_bytes.max(max_bytes);
+        }
+        if records > 0 {
+            self.granted.max_seq = self.granted.max_seq.max(max_seq);
+        }
+    }
+
+    /// Whether anything was opened.
+    pub(crate) fn has_opened(&self) -> bool {
+        self.opened > 0
     }
 
     /// Whether the peer should be told although nothing else is to be said: the window grew by a
@@ -205,6 +215,11 @@ impl LargeRoom {
             .free
             .saturating_add(bytes)
             .min(limits::CONNECTION_LARGE_BYTES);
+    }
+
+    #[cfg(test)]
+    pub(crate) fn free(&self) -> usize {
+        self.free
     }
 
     /// Counts room that a stream brings along from another connection, where it was within the same

@@ -94,8 +94,13 @@ pub const STREAM_SEND_MESSAGES: usize = 128;
 /// is accepted when the queue is empty.
 pub const STREAM_SEND_BYTES: usize = 4 * 1_048_576;
 
-/// Bytes queued for sending on all streams of a connection. At the limit sending would block.
+/// Bytes queued for sending on all streams of a connection. At the limit sending would block, but for
+/// [`STREAM_SEND_BASE_BYTES`].
 pub const CONNECTION_SEND_BYTES: usize = 128 * 1_048_576;
+
+/// Bytes that a stream may queue for sending however much the others have queued, so that slow streams
+/// do not hold up others: at most 32 MiB in all.
+pub const STREAM_SEND_BASE_BYTES: usize = 262_144;
 
 /// Received messages that may wait for the application on one stream. More resets the stream.
 ///
@@ -203,10 +208,15 @@ pub const RTO_MIN: Duration = Duration::from_millis(300);
 /// Longest retransmission timeout, unless the round trip itself is longer.
 pub const RTO_MAX: Duration = Duration::from_secs(5);
 
+/// Longest round trip that is believed. When acknowledgements are lost, a record that arrived at once
+/// may be acknowledged much later, and that must not make every timeout long.
+pub const RTT_MAX: Duration = Duration::from_secs(10);
+
 /// A record is lost when one that was sent this many frames later has arrived. RFC 9002.
 pub const LOSS_THRESHOLD: u64 = 3;
 
-/// Silence after which a stream's peer is asked for a sign of life.
+/// Silence after which an executor asks a stream's peer for a sign of life. A harness asks after four
+/// fifths of it, so that mostly one of them asks.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(1_500);
 
 /// Time for the sign of life, or four retransmission timeouts if that is longer. Together with
@@ -223,8 +233,9 @@ pub const SUSPECT_PONG_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// for which a session outlives its stream.
 pub const SUSPENDED_TIME: Duration = Duration::from_secs(60);
 
-/// Time for the executor to answer a harness that resumes a stream; then the stream is given up.
-pub const RESUME_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the executor to answer a harness that resumes a stream; then the websocket is given up
+/// for another one.
+pub const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Shortest time between two attempts to resume.
 pub const RESUME_INTERVAL: Duration = Duration::from_millis(250);

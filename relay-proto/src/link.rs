@@ -6,20 +6,22 @@
 //! what happens to a stream whose path is dead.
 //!
 //! ```text
-//!               +--------------- no statement from the peer, ever: Codex 0.169
-//!               |
-//!         Unconfirmed --- a statement with a good tag ---> Reliable
-//!        (as with 0.169,                              +-> Live ---- dead, or bare reset --> Suspended
-//!         but records are                             |    ^                                (executor)
-//!         kept for a while)                           |    +---- a new statement ---------------+
-//!                                                     |
-//!                                                     +-> Live <--- a new statement ---- Resuming
-//!                                                                                        (harness)
+//!  Unconfirmed: as with Codex 0.169, but records are kept for a while
+//!     |
+//!     |   harness:  -- hello --------------------->
+//!     |            <-------------------- answer --  executor
+//!     |             -- confirmed --------------->
+//!     v
+//!  Reliable:  Live ---- executor: dead, or bare reset ---> Suspended ---- a new statement ---> Live
+//!                  ---- harness: bare reset -------------> Resuming ----- a new statement ---> Live
+//!                  ---- harness: dead ---> another websocket, Resuming
 //! ```
 //!
-//! A harness says hello: a frame with nothing but a statement, right after the handshake and a few
+//! A harness says hello, a frame with nothing but a statement, right after the handshake and a few
 //! times more. An executor says nothing before it has heard a hello. So both ends of Codex 0.169 see
-//! at most frames that they ignore.
+//! at most frames that they ignore. Each end relies on statements only after it is known that frames
+//! with nothing else pass both ways, in case a rendezvous does not forward them: the harness when the
+//! answer comes in such a frame, the executor when the harness says that it did.
 //!
 //! # Why lies do no harm
 //!
@@ -66,6 +68,7 @@ pub(crate) enum End {
 
 /// One stream's side of the conversation about it.
 pub(crate) struct Link {
+    end: End,
     keys: StatementKeys,
     reliability: Reliability,
     mode: Mode,
@@ -123,6 +126,9 @@ enum Path {
         next: Option<Instant>,
         attempts: u32,
         refusals: u32,
+        /// When the path is dead.
+        answer_until: Instant,
+        /// When the stream is given up.
         until: Instant,
     },
 }
@@ -145,6 +151,8 @@ pub(crate) enum Heard {
     Forged,
     /// Nothing: a newer one was here before.
     Stale,
+    /// The peer makes statements, but it is not known that it hears any.
+    Hello,
     /// It was news.
     News {
         /// The peer makes statements, which was not known before.
@@ -181,6 +189,7 @@ impl Link {
             },
         };
         Self {
+            end,
             keys,
             reliability,
             mode,
@@ -195,7 +204,7 @@ impl Link {
             acker: Acker::default(),
             credit: Credit::default(),
             retransmit: Retransmit::default(),
-            liveness: Liveness::new(heartbeat, now),
+            liveness: Liveness::new(paced(heartbeat, end), now),
             wants_answer: end == End::Harness,
             asked: VecDeque::new(),
             beyond_repair: None,
@@ -296,6 +305,9 @@ impl Link {
         if self.reliability == Reliability::Resumable {
             flags |= Statement::RESUMABLE;
         }
+        if self.is_reliable() {
+            flags |= Statement::CONFIRMED;
+        }
         let mut statement = Statement {
             serial: self.serial,
             flags,
@@ -324,6 +336,7 @@ impl Link {
         next_seq: u32,
         statement: &Statement,
     ) -> Result<Heard, StreamError> {
+        let acknowledgement_is_due = self.credit.has_opened();
         if self.mode == Mode::Off || statement.serial <= self.peer_serial {
             return Ok(Heard::Stale);
         }
@@ -332,21 +345,34 @@ impl Link {
             return Ok(Heard::Forged);
         }
         self.peer_serial = statement.serial;
-        let confirmed = !self.is_reliable();
-        if confirmed {
-            self.mode = Mode::Reliable;
-            self.retransmit.make_ambiguous();
-            self.acker.at_once();
-        }
-        self.liveness.heard(now);
-        self.allowed.max_seq = self.allowed.max_seq.max(statement.max_seq);
-        self.allowed.max_bytes = self.allowed.max_bytes.max(statement.max_bytes);
-        self.peer_keeps_streams = statement.flags & Statement::RESUMABLE != 0;
         if statement.flags & Statement::ANSWER != 0 {
             self.echo = statement.serial;
             self.owes_answer = true;
             self.acker.at_once();
         }
+        let confirmed = !self.is_reliable();
+        if confirmed {
+            let proves = match self.end {
+                End::Harness => kind == BodyKind::Ack,
+                End::Executor => statement.flags & Statement::CONFIRMED != 0,
+            };
+            if !proves {
+                // An executor answers a hello with a question of its own.
+                self.wants_answer |= self.end == End::Executor;
+                return Ok(Heard::Hello);
+            }
+            self.mode = Mode::Reliable;
+            self.wants_answer = false;
+            self.retransmit.make_ambiguous();
+            // The executor waits for it; and there may be records that nobody has acknowledged.
+            if self.end == End::Harness || acknowledgement_is_due {
+                self.acker.at_once();
+            }
+        }
+        self.liveness.heard(now);
+        self.allowed.max_seq = self.allowed.max_seq.max(statement.max_seq);
+        self.allowed.max_bytes = self.allowed.max_bytes.max(statement.max_bytes);
+        self.peer_keeps_streams = statement.flags & Statement::RESUMABLE != 0;
         self.take_answer(now, statement);
         // A timeout should not have to be guessed for long.
         self.wants_answer |= confirmed && !self.retransmit.rtt.is_measured();
@@ -382,14 +408,15 @@ impl Link {
     }
 
     /// The frame that is to be sent for the link itself, if any. `next` is the number of the record
-    /// expected next.
-    pub(crate) fn due(&self, next: u32) -> Option<Due> {
+    /// expected next; `has_data` says that a frame with a record is about to be sent, which can ask
+    /// for an answer as well.
+    pub(crate) fn due(&self, next: u32, has_data: bool) -> Option<Due> {
         match (self.mode, self.path) {
             (Mode::Off, _) | (Mode::Reliable, Path::Suspended { .. }) => None,
-            // Only a harness wants an answer before it has heard anything.
+            // A hello or the answer to one.
             (Mode::Unconfirmed { .. }, _) => self.wants_answer.then_some(Due::Statement),
             (Mode::Reliable, Path::Live) => (self.acker.is_due()
-                || self.wants_answer
+                || (self.wants_answer && !has_data)
                 || self.credit.is_worth_telling(next))
             .then_some(Due::Statement),
             (Mode::Reliable, Path::Resuming { next, .. }) => {
@@ -416,22 +443,26 @@ impl Link {
     /// The path is lost; whoever takes the peer's frames next has a new one.
     pub(crate) fn suspend(&mut self, now: Instant) {
         self.leave_path();
-        if self.suspended_until().is_none() {
-            self.path = Path::Suspended {
-                until: now + limits::SUSPENDED_TIME,
-            };
-        }
+        let until = match self.path {
+            Path::Live => now + limits::SUSPENDED_TIME,
+            Path::Suspended { until } | Path::Resuming { until, .. } => until,
+        };
+        self.path = Path::Suspended { until };
     }
 
     /// Harness: there is a path that may lead to the executor.
     pub(crate) fn resume(&mut self, now: Instant) {
         self.leave_path();
         self.liveness.restart(now);
+        let until = self
+            .suspended_until()
+            .unwrap_or(now + limits::SUSPENDED_TIME);
         self.path = Path::Resuming {
             next: None,
             attempts: 0,
             refusals: 0,
-            until: now + limits::RESUME_TIMEOUT,
+            answer_until: now + limits::RESUME_TIMEOUT,
+            until,
         };
     }
 
@@ -483,7 +514,16 @@ impl Link {
                 .min()
             }
             (Mode::Reliable, Path::Suspended { until }) => Some(until),
-            (Mode::Reliable, Path::Resuming { next, until, .. }) => {
+            (
+                Mode::Reliable,
+                Path::Resuming {
+                    next,
+                    answer_until,
+                    until,
+                    ..
+                },
+            ) => {
+                let until = until.min(answer_until);
                 Some(next.map_or(until, |next| next.min(until)))
             }
         }
@@ -525,6 +565,10 @@ impl Link {
                 let timeout: Duration = self.retransmit.rtt.base_timeout();
                 let pulse = self.liveness.handle_timeout(now, timeout);
                 self.wants_answer |= matches!(pulse, Pulse::Ask | Pulse::AskAgain);
+                if pulse == Pulse::AskAgain {
+                    // Then the question may as well bring something.
+                    self.retransmit.lose_first();
+                }
                 return Ok(pulse);
             }
             (Mode::Reliable, Path::Suspended { until }) => {
@@ -532,9 +576,20 @@ impl Link {
                     return Err(StreamError::PathLost);
                 }
             }
-            (Mode::Reliable, Path::Resuming { next, until, .. }) => {
+            (
+                Mode::Reliable,
+                Path::Resuming {
+                    next,
+                    answer_until,
+                    until,
+                    ..
+                },
+            ) => {
                 if is_past(*until) {
                     return Err(StreamError::PathLost);
+                }
+                if is_past(*answer_until) {
+                    return Ok(Pulse::Dead);
                 }
                 if next.is_some_and(is_past) {
                     *next = None;
@@ -542,6 +597,18 @@ impl Link {
             }
         }
         Ok(Pulse::Nothing)
+    }
+}
+
+/// One end asks a little earlier than the other, whose question is then not needed.
+fn paced(heartbeat: HeartbeatConfig, end: End) -> HeartbeatConfig {
+    let interval = match end {
+        End::Harness => heartbeat.interval * 4 / 5,
+        End::Executor => heartbeat.interval,
+    };
+    HeartbeatConfig {
+        interval,
+        ..heartbeat
     }
 }
 

@@ -86,6 +86,7 @@ impl Retransmit {
     }
 
     /// Bytes kept.
+    #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -263,18 +264,27 @@ impl Retransmit {
         }
     }
 
-    fn lose_first_and_last(&mut self) {
-        let in_flight = |(_, record): &(u32, &Sent)| record.state == State::InFlight;
-        let mut numbered = (self.first..).zip(&self.records);
-        let first = numbered.find(in_flight).map(|(seq, _)| seq);
-        let last = (self.first..)
-            .zip(&self.records)
-            .filter(in_flight)
-            .last()
-            .map(|(seq, _)| seq);
-        for seq in [first, last].into_iter().flatten() {
+    /// Has the first outstanding record sent again.
+    pub(crate) fn lose_first(&mut self) {
+        let first = self.outstanding().next();
+        if let Some(seq) = first {
             self.lose(seq);
         }
+    }
+
+    fn lose_first_and_last(&mut self) {
+        let last = self.outstanding().last();
+        self.lose_first();
+        if let Some(seq) = last {
+            self.lose(seq);
+        }
+    }
+
+    fn outstanding(&self) -> impl Iterator<Item = u32> {
+        (self.first..)
+            .zip(&self.records)
+            .filter(|(_, record)| record.state == State::InFlight)
+            .map(|(seq, _)| seq)
     }
 
     fn detect_losses(&mut self, now: Instant) {

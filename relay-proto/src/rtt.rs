@@ -19,6 +19,7 @@ pub(crate) struct Rtt {
 impl Rtt {
     /// Takes a measurement.
     pub(crate) fn sample(&mut self, rtt: Duration) {
+        let rtt = rtt.min(limits::RTT_MAX);
         self.latest = rtt;
         match self.smoothed {
             None => {
@@ -117,13 +118,17 @@ mod tests {
     }
 
     #[test]
-    fn a_round_trip_longer_than_the_maximum_is_believed() {
+    fn a_round_trip_longer_than_the_longest_timeout_is_believed_up_to_a_point() {
         let mut rtt = Rtt::default();
         for _ in 0..50 {
-            rtt.sample(20_000 * MS);
+            rtt.sample(8_000 * MS);
         }
-        assert!(rtt.timeout() > 20_000 * MS);
+        assert!(rtt.timeout() > 8_000 * MS);
         rtt.back_off();
-        assert!(rtt.timeout() < 21_000 * MS);
+        assert!(rtt.timeout() < 8_100 * MS);
+        for _ in 0..100 {
+            rtt.sample(80_000 * MS);
+        }
+        assert!(rtt.timeout() < 10_100 * MS);
     }
 }

@@ -46,8 +46,8 @@ pub(crate) struct Stream {
     corrupt: u32,
     /// The application does not take messages at the moment.
     pub(crate) paused: bool,
-    /// A send was refused for lack of room; the application waits to be told.
-    pub(crate) blocked: bool,
+    /// A send of this length was refused for lack of room; the application waits to be told.
+    pub(crate) blocked: Option<usize>,
     /// Share of the websocket in relation to other streams.
     pub(crate) weight: usize,
     /// Plaintext that may be sent in this turn.
@@ -116,7 +116,7 @@ impl Stream {
             inbox_bytes: 0,
             corrupt: 0,
             paused: false,
-            blocked: false,
+            blocked: None,
             weight: 1,
             allowance: 0,
             in_rota: false,
@@ -336,7 +336,7 @@ impl Stream {
 
     /// The frame that the link wants to send, if any.
     pub(crate) fn due(&self) -> Option<Due> {
-        self.link.due(self.expected())
+        self.link.due(self.expected(), self.next_length().is_some())
     }
 
     /// Returns that frame.

@@ -140,9 +140,10 @@ impl Connection {
         // What is urgent is little, and must not wait for what is not.
         let fits = priority == Priority::Urgent
             || self.send_bytes == 0
-            || total <= limits::CONNECTION_SEND_BYTES;
+            || total <= limits::CONNECTION_SEND_BYTES
+            || entry.outbox.bytes().saturating_add(length) <= limits::STREAM_SEND_BASE_BYTES;
         if !fits || !entry.outbox.has_room_for(length, priority) {
-            entry.blocked = true;
+            entry.blocked = Some(length);
             self.any_blocked = true;
             return Err(SendError::WouldBlock(message));
         }

@@ -117,7 +117,7 @@ impl Connection {
             self.send_bytes += stream.outbox.bytes();
             self.held_bytes += stream.held_bytes();
             self.large.bring(stream.link.credit.reserved());
-            self.any_blocked |= stream.blocked;
+            self.any_blocked |= stream.blocked.is_some();
             stream.in_rota = false;
             stream.is_speaking = false;
             stream.is_listed = false;

@@ -87,6 +87,7 @@ impl Connection {
                 self.settle(id);
             }
             Heard::Forged => self.stats.statements_forged += 1,
+            Heard::Hello => self.settle(id),
             Heard::Nothing | Heard::Stale => {}
         }
         heard

@@ -47,6 +47,15 @@ impl Rota {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn contains_each_once(&self) -> bool {
+        let mut all: Vec<_> = self.newcomers.iter().chain(&self.others).collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        all.len() == count
+    }
+
     fn take(&mut self) -> Option<StreamId> {
         self.newcomers
             .pop_front()

@@ -116,16 +116,19 @@ impl Connection {
 
     /// Tells blocked senders that there is room, if there is.
     pub(super) fn wake_blocked(&mut self) {
-        if !self.any_blocked || self.send_bytes > limits::CONNECTION_SEND_BYTES / 2 {
+        if !self.any_blocked {
             return;
         }
         self.any_blocked = false;
+        let is_half_empty = self.send_bytes <= limits::CONNECTION_SEND_BYTES / 2;
         for (id, stream) in &mut self.streams {
-            if !stream.blocked {
+            let Some(length) = stream.blocked else {
                 continue;
-            }
-            if stream.outbox.is_half_empty() {
-                stream.blocked = false;
+            };
+            let queued = stream.outbox.bytes().saturating_add(length);
+            let fits = is_half_empty || queued <= limits::STREAM_SEND_BASE_BYTES;
+            if fits && stream.outbox.is_half_empty() {
+                stream.blocked = None;
                 self.events
                     .push_back(Event::Writable { stream: id.clone() });
             } else {

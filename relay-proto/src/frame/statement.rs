@@ -3,7 +3,7 @@
 //! ```text
 //! field 1 serial     uint64  1, 2, 3 ... in each direction of a stream, whatever websocket it is on
 //! field 2 flags      uint32  bit 0: answer this; bit 1: this end keeps streams that lose their path;
-//!                            bit 2: this is the answer to `echo`
+//!                            bit 2: this is the answer to `echo`; bit 3: such frames pass both ways
 //! field 3 max_seq    uint32  records with a lower number may be sent
 //! field 4 max_bytes  uint64  so many bytes of record plaintext may be sent, from the beginning on
 //! field 5 echo       uint64  highest serial so far that was to be answered
@@ -26,8 +26,8 @@ use crate::ack::Acknowledgement;
 pub struct Statement {
     /// Number of this statement.
     pub serial: u64,
-    /// [`Statement::ANSWER`], [`Statement::RESUMABLE`], [`Statement::ANSWERS`]; other bits are
-    /// ignored.
+    /// [`Statement::ANSWER`], [`Statement::RESUMABLE`], [`Statement::ANSWERS`],
+    /// [`Statement::CONFIRMED`]; other bits are ignored.
     pub flags: u32,
     /// Records with a lower number may be sent.
     pub max_seq: u32,
@@ -46,6 +46,9 @@ impl Statement {
     pub const RESUMABLE: u32 = 2;
     /// Flag: this is the answer to the statement with the serial `echo`, made at once.
     pub const ANSWERS: u32 = 4;
+    /// Flag: this end has heard the other one in a frame of its own, so both know that such frames
+    /// pass both ways.
+    pub const CONFIRMED: u32 = 8;
 
     /// What the tag is made of: everything the frame says besides its payload. `next_seq` is that of
     /// a resume frame, else 0.

@@ -7,11 +7,12 @@ use proptest::prelude::*;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::pair::{EXECUTOR, HARNESS, Pair, frames, id};
-use crate::connection::{Connection, Verdict};
+use super::pair::{EXECUTOR, HARNESS, Pair, executor_with, frames, harness_with, id};
+use crate::connection::{Connection, ConnectionConfig, Verdict};
 use crate::frame::{Body, Frame};
 use crate::ids::Seq;
 use crate::limits;
+use crate::link::Reliability;
 use crate::noise::{HandshakeRng, Initiator, Transport, prologue};
 use crate::testing::{environment, registration};
 
@@ -219,6 +220,9 @@ enum Act {
     Verdict {
         verdict: u8,
     },
+    Move {
+        up: bool,
+    },
 }
 
 fn any_act() -> impl Strategy<Value = Act> {
@@ -262,6 +266,7 @@ fn any_act() -> impl Strategy<Value = Act> {
         (any::<bool>(), 0_u8..5).prop_map(|(up, stream)| Act::Close { up, stream }),
         (1_u64..20_000).prop_map(|millis| Act::Wait { millis }),
         (0_u8..4).prop_map(|verdict| Act::Verdict { verdict }),
+        any::<bool>().prop_map(|up| Act::Move { up }),
     ]
 }
 
@@ -345,6 +350,17 @@ fn apply(pair: &mut Pair, act: &Act) {
             let now = pair.now;
             connection(pair, *up).close(now, &name(stream));
         }
+        Act::Move { up } => {
+            let now = pair.now;
+            let (config, before) = (pair.config, connection(pair, *up));
+            let suspended = before.suspend(now);
+            *before = if *up {
+                harness_with(config, now)
+            } else {
+                executor_with(config, now)
+            };
+            before.adopt(now, suspended);
+        }
         Act::Wait { millis } => pair.run(Duration::from_millis(*millis)),
         Act::Verdict { verdict } => {
             pair.verdict = match verdict {
@@ -392,6 +408,18 @@ fn check(connection: &Connection) {
         .map(|stream| stream.outbox.bytes())
         .sum();
     assert_eq!(connection.send_bytes, queued, "bytes to send");
+    let reserved: usize = connection
+        .streams
+        .values()
+        .map(|stream| stream.link.credit.reserved())
+        .sum();
+    let room = connection.large.free() + reserved;
+    assert_eq!(room, limits::CONNECTION_LARGE_BYTES, "room");
+    for stream in connection.streams.values() {
+        assert!(stream.link.retransmit.bytes() <= limits::STREAM_UNACKED_BYTES);
+        let listed = connection.rota.contains_each_once();
+        assert!(listed, "the rota holds each stream once");
+    }
     assert!(connection.control.len() <= limits::CONTROL_FRAMES);
     assert!(connection.streams.len() <= limits::ACTIVE_STREAMS);
     assert!(connection.pending.len() <= limits::PENDING_HANDSHAKES);
@@ -401,8 +429,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn any_sequence_of_acts_keeps_the_books(acts in proptest::collection::vec(any_act(), 1..60)) {
-        let mut pair = Pair::new();
+    fn any_sequence_of_acts_keeps_the_books(
+        acts in proptest::collection::vec(any_act(), 1..60),
+        reliability in prop_oneof![
+            Just(Reliability::Off),
+            Just(Reliability::Acknowledged),
+            Just(Reliability::Resumable),
+        ],
+    ) {
+        let config = ConnectionConfig { reliability, ..ConnectionConfig::default() };
+        let mut pair = Pair::configured(1, config, config);
         pair.open("s0");
         pair.open("s1");
         pair.settle();

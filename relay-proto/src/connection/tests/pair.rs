@@ -83,8 +83,12 @@ pub(super) struct Link {
     pub(super) faults: Faults,
     /// Data frames with these numbers are lost, once each.
     pub(super) lose: Vec<u32>,
+    /// Frames with nothing but a statement are lost, as at a rendezvous that does not forward them.
+    pub(super) eats_acks: bool,
     /// Nothing passes, not even pings.
     pub(super) cut: bool,
+    /// How long every frame takes.
+    pub(super) latency: Duration,
     /// How many frames the websocket takes before it must be drained; `None` for no end.
     pub(super) window: Option<usize>,
     /// Everything that was ever sent, in order.
@@ -100,6 +104,8 @@ impl Link {
             sent: 0,
             faults: Faults::default(),
             lose: Vec::new(),
+            eats_acks: false,
+            latency: Duration::ZERO,
             cut: false,
             window: None,
             log: Vec::new(),
@@ -111,10 +117,10 @@ impl Link {
     fn push(&mut self, now: Instant, bytes: Bytes) {
         let frame = Frame::decode(bytes.clone()).expect("only valid frames are sent");
         self.log.push(frame.clone());
-        if self.cut {
+        if self.cut || (self.eats_acks && frame.body == Body::Ack) {
             return;
         }
-        let mut at = now;
+        let mut at = now + self.latency;
         let mut copies = 1;
         if let Body::Data { seq, .. } = frame.body {
             if let Some(index) = self.lose.iter().position(|lost| *lost == seq.0) {
@@ -152,6 +158,8 @@ impl Link {
 
 pub(super) struct Pair {
     pub(super) now: Instant,
+    /// The executor's, for tests in which both have the same.
+    pub(super) config: ConnectionConfig,
     pub(super) executor: Connection,
     pub(super) harness: Connection,
     pub(super) up: Link,
@@ -190,6 +198,7 @@ impl Pair {
         let now = Instant::now();
         Self {
             now,
+            config: at_executor,
             executor: executor_with(at_executor, now),
             harness: harness_with(at_harness, now),
             up: Link::new(seed),
@@ -209,13 +218,30 @@ impl Pair {
 
     /// A pair with open streams.
     pub(super) fn with_streams(names: &[&str]) -> Self {
-        let mut pair = Self::new();
+        Self::new().opened(names)
+    }
+
+    /// A pair of ends of this project with open streams that know of each other.
+    pub(super) fn reliable(reliability: Reliability, names: &[&str]) -> Self {
+        let config = ConnectionConfig {
+            reliability,
+            ..ConnectionConfig::default()
+        };
+        let pair = Self::configured(1, config, config).opened(names);
         for name in names {
-            pair.open(name);
+            assert!(pair.executor.is_reliable(&id(name)));
+            assert!(pair.harness.is_reliable(&id(name)));
         }
-        pair.settle();
-        assert_eq!(pair.opened.len(), 2 * names.len(), "{:?}", pair.closed);
         pair
+    }
+
+    pub(super) fn opened(mut self, names: &[&str]) -> Self {
+        for name in names {
+            self.open(name);
+        }
+        self.settle();
+        assert_eq!(self.opened.len(), 2 * names.len(), "{:?}", self.closed);
+        self
     }
 
     pub(super) fn open(&mut self, name: &str) {
@@ -332,6 +358,11 @@ impl Pair {
                 Event::Closed { stream, reason } => self.closed.push((side, stream, reason)),
             }
         }
+    }
+
+    /// Takes the events that wait.
+    pub(super) fn drain(&mut self) {
+        self.events();
     }
 
     /// Hands a frame to the executor as if the harness had sent it.
