@@ -220,9 +220,7 @@ impl Link {
 
     /// Whether both ends keep the stream when its path is lost.
     pub(crate) fn is_resumable(&self) -> bool {
-        self.is_reliable()
-            && self.reliability == Reliability::Resumable
-            && self.peer_keeps_streams
+        self.is_reliable() && self.reliability == Reliability::Resumable && self.peer_keeps_streams
     }
 
     /// Whether records may be sent at the moment as far as the path goes.
@@ -398,7 +396,8 @@ impl Link {
             .asked
             .iter()
             .position(|(serial, _)| *serial == statement.echo);
-        if let Some((_, at)) = position.and_then(|position| self.asked.drain(..=position).last())
+        if let Some((_, at)) =
+            position.and_then(|position| self.asked.drain(..=position).next_back())
             && statement.flags & Statement::ANSWERS != 0
         {
             self.retransmit
@@ -419,9 +418,7 @@ impl Link {
                 || (self.wants_answer && !has_data)
                 || self.credit.is_worth_telling(next))
             .then_some(Due::Statement),
-            (Mode::Reliable, Path::Resuming { next, .. }) => {
-                next.is_none().then_some(Due::Resume)
-            }
+            (Mode::Reliable, Path::Resuming { next, .. }) => next.is_none().then_some(Due::Resume),
         }
     }
 

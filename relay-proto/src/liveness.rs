@@ -149,7 +149,11 @@ mod tests {
         let mut liveness = Liveness::new(HeartbeatConfig::default(), start);
         let (pulses, end) = run(&mut liveness, start);
         assert_eq!(pulses[0], Pulse::Ask);
-        assert!(pulses[1..pulses.len() - 1].iter().all(|it| *it == Pulse::AskAgain));
+        assert!(
+            pulses[1..pulses.len() - 1]
+                .iter()
+                .all(|it| *it == Pulse::AskAgain)
+        );
         assert!(pulses.len() >= 5);
         assert_eq!(end - start, Duration::from_secs(5));
     }
@@ -189,18 +193,12 @@ mod tests {
         let mut liveness = Liveness::new(HeartbeatConfig::default(), start);
         let slow = Duration::from_secs(3);
         let asked = start + limits::HEARTBEAT_INTERVAL;
-        assert_eq!(
-            liveness.handle_timeout(asked, slow),
-            Pulse::Ask
-        );
+        assert_eq!(liveness.handle_timeout(asked, slow), Pulse::Ask);
         let late = asked + slow * 4;
         assert_eq!(
             liveness.handle_timeout(late - Duration::from_millis(1), slow),
             Pulse::AskAgain
         );
-        assert_eq!(
-            liveness.handle_timeout(late, slow),
-            Pulse::Dead
-        );
+        assert_eq!(liveness.handle_timeout(late, slow), Pulse::Dead);
     }
 }

@@ -384,9 +384,9 @@ impl Stream {
         }
         let acknowledgement = self.reorder.acknowledgement();
         let backlog = self.backlog();
-        let statement =
-            self.link
-                .statement(Some(now), BodyKind::Data, acknowledgement, 0, backlog);
+        let statement = self
+            .link
+            .statement(Some(now), BodyKind::Data, acknowledgement, 0, backlog);
         Some((acknowledgement, statement))
     }
 
@@ -433,14 +433,10 @@ impl Stream {
 
     /// When this stream wants [`Stream::handle_timeout`] to be called.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        [
-            self.gap_deadline,
-            self.drain_deadline,
-            self.link.deadline(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        [self.gap_deadline, self.drain_deadline, self.link.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due.

@@ -6,7 +6,8 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{
-    CloseReason, Connection, Event, Farewell, HandshakeToken, OpenError, Opening, SendError, Verdict,
+    CloseReason, Connection, Event, Farewell, HandshakeToken, OpenError, Opening, SendError,
+    Verdict,
 };
 use crate::frame::{Body, Frame};
 use crate::ids::StreamId;
@@ -167,6 +168,7 @@ impl Connection {
         if let Some(entry) = self.streams.get_mut(stream) {
             entry.paused = true;
         }
+        self.pause_leaving(stream, true);
         self.update_input();
     }
 
@@ -175,6 +177,7 @@ impl Connection {
         if let Some(entry) = self.streams.get_mut(stream) {
             entry.paused = false;
         }
+        self.pause_leaving(stream, false);
         self.list_readable(stream);
         self.update_input();
     }
@@ -204,6 +207,7 @@ impl Connection {
             .keys()
             .chain(self.pending.keys())
             .chain(self.opening.keys())
+            .chain(self.leaving.keys())
             .cloned()
             .collect();
         for id in ids {

@@ -54,6 +54,7 @@
 mod admission;
 mod commands;
 mod keepalive;
+mod leaving;
 mod paths;
 mod receive;
 mod rota;
@@ -70,6 +71,7 @@ use rand::{RngExt, SeedableRng};
 use self::admission::FailureBudget;
 use self::keepalive::Keepalive;
 pub use self::keepalive::KeepaliveConfig;
+use self::leaving::Leaving;
 pub use self::paths::Suspended;
 use self::rota::Rota;
 pub use self::types::{
@@ -98,6 +100,8 @@ pub struct Connection {
     pending: BTreeMap<StreamId, Pending>,
     /// Harness: handshakes that wait for an answer.
     opening: BTreeMap<StreamId, Opening>,
+    /// Streams that have ended, with messages that the application has not taken.
+    leaving: BTreeMap<StreamId, Leaving>,
     /// Distinguishes handshakes that use the same stream id.
     next_serial: u64,
     budget: FailureBudget,
@@ -201,6 +205,7 @@ impl Connection {
             streams: BTreeMap::new(),
             pending: BTreeMap::new(),
             opening: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             next_serial: 0,
             budget: FailureBudget::new(now),
             keepalive: Keepalive::new(config.keepalive, now),
@@ -235,6 +240,7 @@ impl Connection {
         self.streams.is_empty()
             && self.pending.is_empty()
             && self.opening.is_empty()
+            && self.leaving.is_empty()
             && self.control.is_empty()
     }
 
@@ -252,14 +258,14 @@ impl Connection {
     /// has paused with half of one waiting: then the backlog may as well wait in the network. Keepalive rests meanwhile.
     pub fn wants_input(&self) -> bool {
         let mut streams = self.streams.values();
-        let (End::Harness, Some(stream), None) = (self.end, streams.next(), streams.next())
-        else {
+        let (End::Harness, Some(stream), None) = (self.end, streams.next(), streams.next()) else {
             return true;
         };
         // A missing record may be what is unread.
         stream.link.is_reliable()
             || !stream.paused
-            || stream.has_gap() || !stream.is_inbox_half_full()
+            || stream.has_gap()
+            || !stream.is_inbox_half_full()
     }
 
     // Time.
@@ -339,7 +345,10 @@ impl Connection {
         }
         while let Some(id) = self.readable.pop_front() {
             let Some(stream) = self.streams.get_mut(&id) else {
-                continue;
+                match self.next_of_leaving(&id) {
+                    Some(event) => return Some(event),
+                    None => continue,
+                }
             };
             stream.is_listed = false;
             let Some(message) = stream.next_message() else {
@@ -362,24 +371,27 @@ impl Connection {
     /// Forgets a stream in whatever state and says so to the application.
     fn end(&mut self, id: &StreamId, reason: CloseReason, farewell: Farewell) {
         let mut reset = Frame::reset(id.clone());
+        let mut is_leaving = false;
         if let Some(mut stream) = self.forget(id) {
             self.stats.streams_closed += 1;
             reset = stream.reset(id);
-            // What was complete before the end is still delivered.
-            while let Some(message) = stream.next_message() {
-                self.events.push_back(Event::Message {
-                    stream: id.clone(),
-                    message,
-                });
+            // What was complete before the end is still delivered, unless nobody wants it or it was
+            // too much.
+            if reason.leaves_messages() && stream.drain_deadline.is_none() {
+                let messages = std::iter::from_fn(|| stream.take_message()).collect();
+                is_leaving = self.leave(id, messages, reason, stream.paused);
             }
             self.wake_blocked();
         } else if self.pending.remove(id).is_none() && self.opening.remove(id).is_none() {
+            self.drop_leaving(id, Some(reason));
             return;
         }
         if farewell == Farewell::Reset {
             self.push_reset(reset);
         }
-        self.push_closed(id.clone(), reason);
+        if !is_leaving {
+            self.push_closed(id.clone(), reason);
+        }
         self.update_input();
     }
 

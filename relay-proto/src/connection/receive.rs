@@ -143,7 +143,10 @@ impl Connection {
     fn on_request(&mut self, now: Instant, id: StreamId, message: &[u8]) {
         // A harness never sends a second one, so this is a duplicate or a forgery. A reset, as the
         // reference sends it, would let whoever forged it end a healthy stream.
-        if self.streams.contains_key(&id) || self.pending.contains_key(&id) {
+        if self.streams.contains_key(&id)
+            || self.pending.contains_key(&id)
+            || self.leaving.contains_key(&id)
+        {
             self.stats.handshakes_ignored += 1;
             return;
         }
@@ -219,10 +222,19 @@ impl Connection {
         self.end(id, CloseReason::Stream(error), Farewell::Reset);
     }
 
-    /// Ends the stream that holds the most while all together hold too much. Those whose peer keeps to
-    /// a window are within their part, so the others go first.
+    /// Ends the stream that holds the most while all together hold too much: first what ended streams
+    /// have left, then those whose peer knows no window, since the others keep to their part.
     fn shed(&mut self) {
         while self.held_bytes > limits::CONNECTION_RECEIVE_BYTES {
+            let largest = self
+                .leaving
+                .iter()
+                .max_by_key(|(_, leaving)| leaving.bytes())
+                .map(|(id, _)| id.clone());
+            if let Some(id) = largest {
+                self.drop_leaving(&id, None);
+                continue;
+            }
             let largest = self
                 .streams
                 .iter()

@@ -184,6 +184,14 @@ impl CloseReason {
         }
     }
 
+    /// Whether messages that arrived before the end are still for the application.
+    pub(super) fn leaves_messages(&self) -> bool {
+        !matches!(
+            self,
+            Self::Local | Self::Stream(StreamError::TooSlow | StreamError::ConnectionFull)
+        )
+    }
+
     /// Whether opening another stream may go better.
     pub fn is_retryable(&self) -> bool {
         !matches!(

@@ -57,7 +57,11 @@ fn begin(
     let payload_header = 1 + encoded_len_varint(payload as u64);
     let data = scalar_length(seq) + SEGMENT_COUNT_1.len() + payload_header + payload;
     let frame = 2 + 1 + encoded_len_varint(id.len() as u64) + id.len();
-    let frame = frame + acks.iter().map(|(_, value)| scalar_length(*value)).sum::<usize>();
+    let frame = frame
+        + acks
+            .iter()
+            .map(|(_, value)| scalar_length(*value))
+            .sum::<usize>();
     let frame = frame + 1 + encoded_len_varint(data as u64) + data + trailer;
 
     let mut out = BytesMut::with_capacity(frame);

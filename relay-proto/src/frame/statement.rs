@@ -15,9 +15,9 @@
 
 use bytes::Bytes;
 
-use super::wire;
 #[cfg(feature = "noise")]
 use super::BodyKind;
+use super::wire;
 #[cfg(feature = "noise")]
 use crate::ack::Acknowledgement;
 

@@ -260,16 +260,14 @@ fn any_statement() -> impl Strategy<Value = Statement> {
         any::<u64>(),
         any::<[u8; 16]>(),
     )
-        .prop_map(
-            |(serial, flags, max_seq, max_bytes, echo, tag)| Statement {
-                serial,
-                flags,
-                max_seq,
-                max_bytes,
-                echo,
-                tag,
-            },
-        )
+        .prop_map(|(serial, flags, max_seq, max_bytes, echo, tag)| Statement {
+            serial,
+            flags,
+            max_seq,
+            max_bytes,
+            echo,
+            tag,
+        })
 }
 
 fn any_frame() -> impl Strategy<Value = Frame> {

@@ -46,7 +46,9 @@ fn a_record_is_lost_when_one_sent_three_later_has_arrived() {
     assert_eq!(lost(&mut retransmit, now), [0_u32; 0]);
     retransmit.acknowledge(now + MS, acks(1, &[2, 3])).unwrap();
     assert_eq!(lost(&mut retransmit, now), [0_u32; 0]);
-    retransmit.acknowledge(now + MS, acks(1, &[2, 3, 4])).unwrap();
+    retransmit
+        .acknowledge(now + MS, acks(1, &[2, 3, 4]))
+        .unwrap();
     assert_eq!(lost(&mut retransmit, now + MS), [1]);
     // Once: the repetition counts from its own order on.
     retransmit
@@ -84,9 +86,7 @@ fn a_timeout_repeats_the_first_and_the_last() {
     // Backed off.
     assert_eq!(retransmit.deadline(), Some(at + limits::RTO_INITIAL * 2));
     // The last one arrives: what lies between is lost by order.
-    retransmit
-        .acknowledge(at + 50 * MS, acks(0, &[4]))
-        .unwrap();
+    retransmit.acknowledge(at + 50 * MS, acks(0, &[4])).unwrap();
     let mut again = lost(&mut retransmit, at);
     retransmit.handle_timeout(retransmit.deadline().unwrap());
     again.extend(lost(&mut retransmit, at));
@@ -132,10 +132,7 @@ fn only_a_little_is_kept_for_a_peer_that_may_not_acknowledge() {
     assert!(retransmit.is_beyond_repair(acks(135, &[])));
     assert!(!retransmit.is_beyond_repair(acks(136, &[])));
     retransmit.lose_all();
-    assert_eq!(
-        lost(&mut retransmit, now),
-        (136..200).collect::<Vec<_>>()
-    );
+    assert_eq!(lost(&mut retransmit, now), (136..200).collect::<Vec<_>>());
     let large = Bytes::from(vec![0; limits::UNCONFIRMED_BYTES]);
     retransmit.push(now, large);
     retransmit.trim();

@@ -107,7 +107,10 @@ fn a_message_in_one_record_is_not_copied() {
 fn room_is_limited_in_messages_and_bytes() {
     let mut segmenter = Segmenter::default();
     assert!(segmenter.has_room_for(limits::MESSAGE_BYTES, Priority::Ordinary));
-    segmenter.push(Bytes::from(vec![0; limits::STREAM_SEND_BYTES - 1]), Priority::Ordinary);
+    segmenter.push(
+        Bytes::from(vec![0; limits::STREAM_SEND_BYTES - 1]),
+        Priority::Ordinary,
+    );
     assert!(segmenter.has_room_for(1, Priority::Ordinary));
     assert!(!segmenter.has_room_for(2, Priority::Ordinary));
     assert!(!segmenter.is_half_empty());

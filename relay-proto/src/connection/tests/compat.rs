@@ -196,7 +196,10 @@ fn what_was_lost_and_forgotten_before_the_hello_ends_the_stream_with_a_reason() 
     pair.run(Duration::from_secs(1));
     assert!(pair.executor.is_reliable(&id("a")) && pair.closed.is_empty());
     pair.run(limits::GAP_TIMEOUT);
-    let first = pair.closed.first().map(|(side, _, reason)| (*side, *reason));
+    let first = pair
+        .closed
+        .first()
+        .map(|(side, _, reason)| (*side, *reason));
     let expected = crate::CloseReason::Stream(StreamError::BeyondRepair);
     assert_eq!(first, Some(("executor", expected)));
     assert!(pair.at_harness.is_empty(), "nothing is passed over");

@@ -365,6 +365,36 @@ fn messages_complete_before_the_end_are_delivered() {
 }
 
 #[test]
+fn what_arrived_before_the_end_waits_for_a_slow_application() {
+    for keeps in [false, true] {
+        let mut pair = if keeps {
+            Pair::reliable(crate::Reliability::Acknowledged, &["a"])
+        } else {
+            Pair::with_streams(&["a"])
+        };
+        pair.executor.pause(&id("a"));
+        for n in 0..50 {
+            pair.harness.send(pair.now, &id("a"), bytes(n + 1)).unwrap();
+        }
+        pair.harness.close(pair.now, &id("a"));
+        pair.run(Duration::from_secs(3));
+        assert_eq!(pair.reasons(), [("harness", "local")]);
+        assert!(pair.at_executor.is_empty() && !pair.executor.is_idle());
+        // One at a time, as an application with little room takes them.
+        pair.executor.resume(&id("a"));
+        let first = pair.executor.poll_event();
+        assert!(matches!(first, Some(crate::Event::Message { message, .. }) if message.len() == 1));
+        pair.executor.pause(&id("a"));
+        assert!(pair.executor.poll_event().is_none());
+        pair.executor.resume(&id("a"));
+        pair.settle();
+        assert_eq!(pair.at_executor[&id("a")].len(), 49);
+        assert_eq!(pair.reasons()[1], ("executor", "reset_by_peer"));
+        assert!(pair.executor.is_idle() && pair.executor.held_bytes == 0);
+    }
+}
+
+#[test]
 fn the_largest_holder_goes_when_all_together_hold_too_much() {
     let names: Vec<_> = (0..20).map(|n| format!("s{n:02}")).collect();
     let refs: Vec<_> = names.iter().map(String::as_str).collect();

@@ -400,6 +400,7 @@ fn check(connection: &Connection) {
         .streams
         .values()
         .map(crate::stream::Stream::held_bytes)
+        .chain(connection.leaving.values().map(|leaving| leaving.bytes()))
         .sum();
     assert_eq!(connection.held_bytes, held, "received bytes");
     let queued: usize = connection

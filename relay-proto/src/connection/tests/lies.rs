@@ -47,16 +47,34 @@ fn an_acknowledgement_that_is_made_up_is_not_believed() {
     let lies = [
         // Without proof, with an old one, with one for something else, for another kind.
         bare.clone(),
-        Frame { ack: 1, ..said.clone() },
-        Frame { ack: 1, statement: Some(next), ..said.clone() },
-        Frame { ack_bits: 1, statement: Some(next), ..said.clone() },
         Frame {
             ack: 1,
-            statement: Some(Statement { tag: [0; 16], ..next }),
             ..said.clone()
         },
         Frame {
-            statement: Some(Statement { max_seq: u32::MAX, max_bytes: u64::MAX, ..next }),
+            ack: 1,
+            statement: Some(next),
+            ..said.clone()
+        },
+        Frame {
+            ack_bits: 1,
+            statement: Some(next),
+            ..said.clone()
+        },
+        Frame {
+            ack: 1,
+            statement: Some(Statement {
+                tag: [0; 16],
+                ..next
+            }),
+            ..said.clone()
+        },
+        Frame {
+            statement: Some(Statement {
+                max_seq: u32::MAX,
+                max_bytes: u64::MAX,
+                ..next
+            }),
             ..said.clone()
         },
         Frame {
@@ -93,7 +111,9 @@ fn old_statements_change_nothing_and_are_no_sign_of_life() {
     let mut pair = Pair::reliable(Reliability::Acknowledged, &["a"]);
     for n in 0..20 {
         pair.harness.send(pair.now, &id("a"), bytes(n + 1)).unwrap();
-        pair.executor.send(pair.now, &id("a"), bytes(n + 1)).unwrap();
+        pair.executor
+            .send(pair.now, &id("a"), bytes(n + 1))
+            .unwrap();
         pair.run(Duration::from_millis(100));
     }
     let old: Vec<_> = pair.down.log.clone();
@@ -116,12 +136,17 @@ fn a_forged_record_in_place_of_a_lost_one_is_not_acknowledged() {
     let sent = pair.executor_frames();
     // The rendezvous keeps both, and sends others under their numbers, the second one first.
     for frame in sent.iter().rev() {
-        let Body::Data { seq, payload } = &frame.body else { panic!("{frame:?}") };
+        let Body::Data { seq, payload } = &frame.body else {
+            panic!("{frame:?}")
+        };
         let payload = vec![7; payload.len()].into();
         pair.inject_down(&Frame::new(id("a"), Body::Data { seq: *seq, payload }));
     }
     let told = pair.harness_frames();
-    assert!(told.iter().all(|frame| frame.ack == 0 && frame.ack_bits == 0));
+    assert!(
+        told.iter()
+            .all(|frame| frame.ack == 0 && frame.ack_bits == 0)
+    );
     pair.run(Duration::from_secs(2));
     assert_eq!(pair.at_harness[&id("a")], [bytes(100), bytes(101)]);
     assert_eq!(pair.harness.stats().records_dropped, 2);
@@ -131,7 +156,10 @@ fn a_forged_record_in_place_of_a_lost_one_is_not_acknowledged() {
 fn a_record_far_ahead_is_dropped_without_harm() {
     let mut pair = Pair::reliable(Reliability::Acknowledged, &["a"]);
     for seq in [limits::STREAM_WINDOW_RECORDS + 1, u32::MAX] {
-        let body = Body::Data { seq: crate::ids::Seq(seq), payload: bytes(100) };
+        let body = Body::Data {
+            seq: crate::ids::Seq(seq),
+            payload: bytes(100),
+        };
         pair.inject_up(&Frame::new(id("a"), body));
     }
     assert_eq!(pair.executor.stats().records_dropped, 2);
@@ -156,7 +184,9 @@ impl Raw {
             Initiator::start(&HARNESS, key, &prologue, "authorization", rng).unwrap();
         pair.inject_up(&Frame::new(id("a"), Body::Handshake { payload }));
         let answer = pair.executor_frames().remove(0);
-        let Body::Handshake { payload } = answer.body else { panic!("{answer:?}") };
+        let Body::Handshake { payload } = answer.body else {
+            panic!("{answer:?}")
+        };
         Self {
             transport: initiator.finish(&payload).unwrap(),
             serial: 0,

@@ -87,7 +87,7 @@ fn lossy(seed: u64) {
     let mut world = World::new(seed, patient(Reliability::Acknowledged));
     let names = &["a", "b", "c"][..rng.random_range(1..=3)];
     world.faults = [any_faults(&mut rng), any_faults(&mut rng)];
-    if seed % 10 == 0 {
+    if seed.is_multiple_of(10) {
         for faults in &mut world.faults {
             faults.lost = 0;
             faults.one_in_ten = true;
@@ -106,9 +106,12 @@ fn lossy(seed: u64) {
     world.run_for(Duration::from_secs(60));
     let quiet = (world.frames, world.repeated_records);
     world.run_for(Duration::from_secs(60));
-    assert_eq!(world.repeated_records, quiet.1, "nothing is sent again for ever");
-    let per_stream = (world.frames[0] + world.frames[1] - quiet.0[0] - quiet.0[1])
-        / names.len() as u64;
+    assert_eq!(
+        world.repeated_records, quiet.1,
+        "nothing is sent again for ever"
+    );
+    let per_stream =
+        (world.frames[0] + world.frames[1] - quiet.0[0] - quiet.0[1]) / names.len() as u64;
     assert!(per_stream < 200, "{per_stream} frames a minute for nothing");
     assert!(quiet.1 >= before);
 }

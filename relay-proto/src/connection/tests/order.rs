@@ -58,8 +58,12 @@ fn urgent_messages_overtake_those_that_have_not_begun() {
 fn urgent_messages_do_not_hold_up_others_for_ever() {
     let mut pair = Pair::with_streams(&["a"]);
     pair.down.window = Some(0);
-    pair.executor.send(pair.now, &id("a"), bytes(9_999)).unwrap();
-    pair.executor.send(pair.now, &id("a"), bytes(9_998)).unwrap();
+    pair.executor
+        .send(pair.now, &id("a"), bytes(9_999))
+        .unwrap();
+    pair.executor
+        .send(pair.now, &id("a"), bytes(9_998))
+        .unwrap();
     for n in 0..40 {
         pair.executor
             .send_with(pair.now, &id("a"), bytes(n + 1), Priority::Urgent)
@@ -71,8 +75,15 @@ fn urgent_messages_do_not_hold_up_others_for_ever() {
     let ordinary: Vec<_> = (0..42).filter(|at| lengths[*at] > 9_000).collect();
     let in_a_row = usize::try_from(limits::URGENT_IN_A_ROW).unwrap();
     assert_eq!(ordinary, [in_a_row, 2 * in_a_row + 1]);
-    let urgent: Vec<_> = lengths.into_iter().filter(|length| *length < 9_000).collect();
-    assert_eq!(urgent, (1..=40).collect::<Vec<_>>(), "in order among themselves");
+    let urgent: Vec<_> = lengths
+        .into_iter()
+        .filter(|length| *length < 9_000)
+        .collect();
+    assert_eq!(
+        urgent,
+        (1..=40).collect::<Vec<_>>(),
+        "in order among themselves"
+    );
 }
 
 #[test]
@@ -94,7 +105,11 @@ fn each_class_has_a_window_of_its_own() {
         urgent += 10_000;
     }
     assert!((limits::STREAM_URGENT_BYTES - 10_000..=limits::STREAM_URGENT_BYTES).contains(&urgent));
-    assert!(full(pair.executor.send(pair.now, &id("a"), bytes(1_000_000))));
+    assert!(full(pair.executor.send(
+        pair.now,
+        &id("a"),
+        bytes(1_000_000)
+    )));
     pair.down.window = None;
     pair.settle();
     assert_eq!(pair.writable.len(), 1);
@@ -147,7 +162,9 @@ fn who_had_nothing_to_send_goes_before_a_round_of_bulk() {
     }
     sent(&mut pair, 15);
     pair.down.window = Some(0);
-    pair.executor.send(pair.now, &id("small"), bytes(10)).unwrap();
+    pair.executor
+        .send(pair.now, &id("small"), bytes(10))
+        .unwrap();
     let got = sent(&mut pair, 1);
     assert_eq!(got[0].0, "small");
     // But not for long: with more than its share it takes turns.

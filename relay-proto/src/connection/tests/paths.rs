@@ -38,7 +38,10 @@ fn assert_works(pair: &mut Pair, stream: &str) {
 }
 
 fn paths(pair: &Pair) -> Vec<(&'static str, &'static str)> {
-    pair.paths.iter().map(|(side, _, what)| (*side, *what)).collect()
+    pair.paths
+        .iter()
+        .map(|(side, _, what)| (*side, *what))
+        .collect()
 }
 
 const FIVE_SECONDS: Duration = Duration::from_secs(5);
@@ -49,8 +52,12 @@ fn both_ends_notice_a_dead_path_within_five_seconds() {
         let mut pair = Pair::reliable(Reliability::Acknowledged, &["a"]);
         pair.run(Duration::from_millis(1_234));
         if busy {
-            pair.executor.send(pair.now, &id("a"), bytes(900_000)).unwrap();
-            pair.harness.send(pair.now, &id("a"), bytes(900_000)).unwrap();
+            pair.executor
+                .send(pair.now, &id("a"), bytes(900_000))
+                .unwrap();
+            pair.harness
+                .send(pair.now, &id("a"), bytes(900_000))
+                .unwrap();
         }
         pair.up.cut = true;
         pair.down.cut = true;
@@ -114,11 +121,17 @@ fn a_slow_path_is_not_taken_for_a_dead_one() {
         link.latency = Duration::from_millis(1_400);
     }
     for n in 0..30 {
-        pair.executor.send(pair.now, &id("a"), bytes(10_000 + n)).unwrap();
+        pair.executor
+            .send(pair.now, &id("a"), bytes(10_000 + n))
+            .unwrap();
         pair.run(Duration::from_secs(1));
     }
     pair.run(Duration::from_secs(120));
-    assert!(pair.dead.is_empty() && pair.closed.is_empty(), "{:?}", pair.closed);
+    assert!(
+        pair.dead.is_empty() && pair.closed.is_empty(),
+        "{:?}",
+        pair.closed
+    );
     assert_eq!(pair.at_harness[&id("a")].len(), 30);
 }
 
@@ -126,8 +139,12 @@ fn a_slow_path_is_not_taken_for_a_dead_one() {
 fn a_stream_moves_to_new_connections_of_both_ends() {
     let mut pair = pair(&["a", "b"]);
     for stream in ["a", "b"] {
-        pair.executor.send(pair.now, &id(stream), bytes(500_000)).unwrap();
-        pair.harness.send(pair.now, &id(stream), bytes(300_000)).unwrap();
+        pair.executor
+            .send(pair.now, &id(stream), bytes(500_000))
+            .unwrap();
+        pair.harness
+            .send(pair.now, &id(stream), bytes(300_000))
+            .unwrap();
     }
     // Some of it is lost with the websockets.
     let lost = (pair.executor_frames().len(), pair.harness_frames().len());
@@ -135,7 +152,10 @@ fn a_stream_moves_to_new_connections_of_both_ends() {
     let at_executor = pair.executor.suspend(pair.now);
     let at_harness = pair.harness.suspend(pair.now);
     assert_eq!(at_executor.ids().count(), 2);
-    assert_eq!(at_executor.deadline(), Some(pair.now + limits::SUSPENDED_TIME));
+    assert_eq!(
+        at_executor.deadline(),
+        Some(pair.now + limits::SUSPENDED_TIME)
+    );
     pair.now += Duration::from_secs(20);
     pair.executor = executor_with(resumable(), pair.now);
     pair.harness = harness_with(resumable(), pair.now);
@@ -146,7 +166,10 @@ fn a_stream_moves_to_new_connections_of_both_ends() {
     // A resume claims each stream before anything else is said on it.
     let kinds: Vec<_> = pair.up.kinds().split_off(first);
     assert_eq!(kinds[..2], ["resume", "resume"]);
-    assert!(matches!(pair.up.log[first].body, Body::Resume { next_seq: 0 }));
+    assert!(matches!(
+        pair.up.log[first].body,
+        Body::Resume { next_seq: 0 }
+    ));
     pair.run(Duration::from_secs(1));
     for stream in ["a", "b"] {
         assert_eq!(pair.at_harness[&id(stream)], [bytes(500_000)]);
@@ -176,7 +199,9 @@ fn an_executor_that_moves_alone_is_found_by_a_harness_that_stays() {
 #[test]
 fn a_harness_that_moves_is_taken_although_the_executor_has_noticed_nothing() {
     let mut pair = pair(&["a"]);
-    pair.executor.send(pair.now, &id("a"), bytes(70_000)).unwrap();
+    pair.executor
+        .send(pair.now, &id("a"), bytes(70_000))
+        .unwrap();
     pair.executor_frames();
     let suspended = pair.harness.suspend(pair.now);
     pair.harness = harness_with(resumable(), pair.now);
@@ -195,7 +220,10 @@ fn what_the_application_does_meanwhile_waits() {
     pair.inject_up(&Frame::reset(id("a")));
     assert_eq!(paths(&pair), [("executor", "suspended")]);
     pair.executor.send(pair.now, &id("a"), bytes(5)).unwrap();
-    assert!(pair.executor_frames().is_empty(), "nothing is sent to nobody");
+    assert!(
+        pair.executor_frames().is_empty(),
+        "nothing is sent to nobody"
+    );
     let suspended = pair.harness.suspend(pair.now);
     pair.now += Duration::from_secs(30);
     pair.harness = harness_with(resumable(), pair.now);
@@ -213,13 +241,19 @@ fn a_reset_from_anybody_costs_a_round_trip_and_no_stream() {
     pair.inject_down(&Frame::reset(id("a")));
     assert_eq!(paths(&pair), [("harness", "suspended")]);
     pair.settle();
-    assert_eq!(paths(&pair), [("harness", "suspended"), ("harness", "resumed")]);
+    assert_eq!(
+        paths(&pair),
+        [("harness", "suspended"), ("harness", "resumed")]
+    );
     assert_eq!(pair.at_harness[&id("a")], [bytes(10)]);
     assert_works(&mut pair, "a");
 
     // With a tag that is made up, it is one from anybody.
     let forged = Frame {
-        statement: Some(Statement { serial: u64::MAX, ..Statement::default() }),
+        statement: Some(Statement {
+            serial: u64::MAX,
+            ..Statement::default()
+        }),
         ..Frame::reset(id("a"))
     };
     pair.inject_up(&forged);
@@ -267,13 +301,22 @@ fn an_executor_without_memory_of_a_stream_says_so_and_the_harness_gives_up() {
     pair.harness.send(pair.now, &id("a"), bytes(1)).unwrap();
     pair.run(Duration::from_secs(2));
     assert_eq!(pair.reasons(), [("harness", "reset_by_peer")]);
-    assert_eq!(pair.harness.stats().resets_received, 1 + u64::from(limits::RESUME_REFUSALS));
+    assert_eq!(
+        pair.harness.stats().resets_received,
+        1 + u64::from(limits::RESUME_REFUSALS)
+    );
 }
 
 #[test]
 fn nobody_can_move_or_stop_a_stream_with_a_resume_that_proves_nothing() {
     let mut pair = pair(&["a"]);
-    let sent = pair.up.log.iter().rev().find(|frame| frame.body == Body::Ack).unwrap();
+    let sent = pair
+        .up
+        .log
+        .iter()
+        .rev()
+        .find(|frame| frame.body == Body::Ack)
+        .unwrap();
     let statement = sent.statement.unwrap();
     let resume = |next_seq, statement| Frame {
         statement,
@@ -283,7 +326,13 @@ fn nobody_can_move_or_stop_a_stream_with_a_resume_that_proves_nothing() {
         resume(0, None),
         resume(9, None),
         resume(0, Some(statement)),
-        resume(0, Some(Statement { serial: statement.serial + 1, ..statement })),
+        resume(
+            0,
+            Some(Statement {
+                serial: statement.serial + 1,
+                ..statement
+            }),
+        ),
     ] {
         pair.inject_up(&forged);
     }
@@ -303,14 +352,22 @@ fn a_suspended_stream_is_kept_for_a_time_and_then_ended() {
     pair.run(Duration::from_millis(1));
     assert_eq!(
         pair.closed,
-        [("executor", id("a"), CloseReason::Stream(StreamError::PathLost))]
+        [(
+            "executor",
+            id("a"),
+            CloseReason::Stream(StreamError::PathLost)
+        )]
     );
 
     // The same between two connections.
     let mut pair = self::pair(&["a", "b"]);
     let mut suspended = pair.executor.suspend(pair.now);
     let deadline = suspended.deadline().unwrap();
-    assert!(suspended.expire(deadline - Duration::from_millis(1)).is_empty());
+    assert!(
+        suspended
+            .expire(deadline - Duration::from_millis(1))
+            .is_empty()
+    );
     suspended.remove(&id("a"));
     assert_eq!(suspended.expire(deadline), [id("b")]);
     assert!(suspended.is_empty() && suspended.deadline().is_none());
@@ -324,7 +381,10 @@ fn a_harness_tries_another_websocket_when_nobody_answers_and_gives_up_in_the_end
     let mut tries = 0;
     while pair.closed.is_empty() {
         pair.run(Duration::from_secs(6));
-        assert!(pair.now - start < 2 * limits::SUSPENDED_TIME, "never given up");
+        assert!(
+            pair.now - start < 2 * limits::SUSPENDED_TIME,
+            "never given up"
+        );
         if pair.dead.contains(&"harness") {
             pair.dead.clear();
             let suspended = pair.harness.suspend(pair.now);
@@ -340,7 +400,9 @@ fn a_harness_tries_another_websocket_when_nobody_answers_and_gives_up_in_the_end
 #[test]
 fn a_stream_without_a_path_makes_room_for_a_new_one() {
     let mut pair = Pair::configured(1, resumable(), resumable());
-    let names: Vec<_> = (0..limits::ACTIVE_STREAMS).map(|n| format!("s{n:03}")).collect();
+    let names: Vec<_> = (0..limits::ACTIVE_STREAMS)
+        .map(|n| format!("s{n:03}"))
+        .collect();
     for name in &names {
         pair.open(name);
         pair.settle();
@@ -348,12 +410,18 @@ fn a_stream_without_a_path_makes_room_for_a_new_one() {
     pair.inject_up(&Frame::reset(id("s077")));
     let mut other = harness_with(resumable(), pair.now);
     let key = EXECUTOR.public_key().clone();
-    other.open(pair.now, id("new"), key, "authorization").unwrap();
+    other
+        .open(pair.now, id("new"), key, "authorization")
+        .unwrap();
     let request = super::pair::frames(&mut other, pair.now);
     pair.inject_up(&request[1]);
     assert_eq!(
         pair.closed,
-        [("executor", id("s077"), CloseReason::Stream(StreamError::Evicted))]
+        [(
+            "executor",
+            id("s077"),
+            CloseReason::Stream(StreamError::Evicted)
+        )]
     );
 }
 
@@ -369,7 +437,10 @@ fn streams_that_do_not_fit_a_connection_end() {
     pair.harness.open(pair.now, id("a"), key, "").unwrap();
     pair.harness.adopt(pair.now, at_harness);
     pair.drain();
-    assert_eq!(pair.reasons(), [("harness", "path_lost"), ("harness", "path_lost")]);
+    assert_eq!(
+        pair.reasons(),
+        [("harness", "path_lost"), ("harness", "path_lost")]
+    );
 }
 
 #[test]
@@ -380,7 +451,10 @@ fn a_suspended_stream_that_is_closed_ends_in_time() {
     pair.harness = harness_with(resumable(), pair.now);
     pair.executor.send(pair.now, &id("a"), bytes(1)).unwrap();
     pair.executor.close(pair.now, &id("a"));
-    assert!(pair.executor.suspend(pair.now).is_empty(), "closed streams do not move");
+    assert!(
+        pair.executor.suspend(pair.now).is_empty(),
+        "closed streams do not move"
+    );
     pair.run(limits::DRAIN_TIMEOUT);
     assert_eq!(pair.closed, [("executor", id("a"), CloseReason::Local)]);
 }

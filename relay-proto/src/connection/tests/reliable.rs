@@ -41,7 +41,9 @@ fn a_gap_is_closed_within_a_round_trip_when_more_follows() {
     let mut pair = reliable(&["a"]);
     pair.down.lose = vec![0];
     for n in 0..5 {
-        pair.executor.send(pair.now, &id("a"), bytes(n + 1)).unwrap();
+        pair.executor
+            .send(pair.now, &id("a"), bytes(n + 1))
+            .unwrap();
     }
     // No time passes: records behind the gap are acknowledged at once, and show the loss.
     pair.settle();
@@ -73,7 +75,10 @@ fn every_frame_acknowledges() {
         pair.harness.send(pair.now, &id("a"), bytes(n + 1)).unwrap();
     }
     let mut sent = pair.harness_frames();
-    assert!(sent.iter().all(|frame| frame.ack == 0 && frame.statement.is_some()));
+    assert!(
+        sent.iter()
+            .all(|frame| frame.ack == 0 && frame.statement.is_some())
+    );
     // The first one is late.
     let first = sent.remove(0);
     for frame in &sent {
@@ -81,11 +86,17 @@ fn every_frame_acknowledges() {
     }
     pair.executor.send(pair.now, &id("a"), bytes(9)).unwrap();
     let told = pair.executor_frames();
-    assert!(told.iter().all(|frame| (frame.ack, frame.ack_bits) == (0, 0b11)));
+    assert!(
+        told.iter()
+            .all(|frame| (frame.ack, frame.ack_bits) == (0, 0b11))
+    );
     pair.inject_up(&first);
     pair.executor.send(pair.now, &id("a"), bytes(9)).unwrap();
     let told = pair.executor_frames();
-    assert!(told.iter().all(|frame| (frame.ack, frame.ack_bits) == (3, 0)));
+    assert!(
+        told.iter()
+            .all(|frame| (frame.ack, frame.ack_bits) == (3, 0))
+    );
 }
 
 #[test]
@@ -118,7 +129,9 @@ fn a_slow_reader_holds_back_its_own_producer_and_nobody_else() {
                 Err(SendError::WouldBlock(_)) => unsent += 1,
                 Err(error) => panic!("{error}"),
             }
-            sender.send(pair.now, &id("quick"), bytes(1_000 + round)).unwrap();
+            sender
+                .send(pair.now, &id("quick"), bytes(1_000 + round))
+                .unwrap();
             pair.run(Duration::from_millis(50));
             let held = if writer == "harness" {
                 pair.executor.held_bytes
@@ -181,7 +194,9 @@ fn messages_larger_than_the_window_pass_and_wait_for_room_in_turn() {
     let large = limits::MESSAGE_BYTES;
     for name in names {
         pair.executor.pause(&id(name));
-        pair.harness.send(pair.now, &id(name), bytes(large)).unwrap();
+        pair.harness
+            .send(pair.now, &id(name), bytes(large))
+            .unwrap();
         pair.settle();
     }
     pair.run(Duration::from_secs(10));
@@ -207,7 +222,10 @@ fn messages_larger_than_the_window_pass_and_wait_for_room_in_turn() {
     pair.executor.resume(&id("d"));
     pair.run(Duration::from_secs(1));
     assert_eq!(pair.at_executor[&id("d")], [bytes(large)]);
-    assert_eq!(pair.reasons(), [("executor", "local"), ("harness", "reset_by_peer")]);
+    assert_eq!(
+        pair.reasons(),
+        [("executor", "local"), ("harness", "reset_by_peer")]
+    );
     assert!(pair.executor.held_bytes == 0);
 }
 
@@ -216,7 +234,9 @@ fn closing_waits_until_everything_has_arrived() {
     let mut pair = reliable(&["a"]);
     pair.down.lose = vec![0, 2];
     for n in 0..3 {
-        pair.executor.send(pair.now, &id("a"), bytes(n + 1)).unwrap();
+        pair.executor
+            .send(pair.now, &id("a"), bytes(n + 1))
+            .unwrap();
     }
     pair.executor.close(pair.now, &id("a"));
     // The other end closes as well, with something under way.
@@ -235,12 +255,17 @@ fn closing_waits_until_everything_has_arrived() {
     let mut pair = reliable(&["a"]);
     pair.down.lose = vec![0, 2];
     for n in 0..3 {
-        pair.executor.send(pair.now, &id("a"), bytes(n + 1)).unwrap();
+        pair.executor
+            .send(pair.now, &id("a"), bytes(n + 1))
+            .unwrap();
     }
     pair.executor.close(pair.now, &id("a"));
     pair.run(Duration::from_secs(4));
     assert_eq!(pair.at_harness[&id("a")].len(), 3);
-    assert_eq!(pair.reasons(), [("executor", "local"), ("harness", "reset_by_peer")]);
+    assert_eq!(
+        pair.reasons(),
+        [("executor", "local"), ("harness", "reset_by_peer")]
+    );
     assert!(pair.now < pair.now + limits::DRAIN_TIMEOUT);
 }
 

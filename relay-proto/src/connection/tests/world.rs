@@ -79,7 +79,11 @@ impl Link {
                 self.stalled_until = Some(now + Duration::from_millis(millis));
             }
         }
-        let copies = if self.percent(faults.duplicated) { 2 } else { 1 };
+        let copies = if self.percent(faults.duplicated) {
+            2
+        } else {
+            1
+        };
         for _ in 0..copies {
             let jitter = u64::try_from(faults.jitter.as_micros()).unwrap();
             let jitter = Duration::from_micros(self.rng.random_range(0..=jitter));
@@ -329,7 +333,11 @@ impl World {
                 if until <= self.now {
                     self.reconnect(side);
                 }
-            } else if self.sides[side].connection.handle_timeout(self.now).is_err() {
+            } else if self.sides[side]
+                .connection
+                .handle_timeout(self.now)
+                .is_err()
+            {
                 self.cut(side);
             }
         }
@@ -485,9 +493,7 @@ impl World {
     fn drain_events(&mut self) -> bool {
         let mut moved = false;
         for side in [EXECUTOR_SIDE, HARNESS_SIDE] {
-            self.most_held = self
-                .most_held
-                .max(self.sides[side].connection.held_bytes);
+            self.most_held = self.most_held.max(self.sides[side].connection.held_bytes);
             while self.sides[side].between.is_none()
                 && let Some(event) = self.sides[side].connection.poll_event()
             {
@@ -556,7 +562,9 @@ fn message(side: usize, stream: &StreamId, number: usize, length: usize) -> Byte
     let length = length.max(8);
     let salt = side + stream.as_str().len() * 7 + number * 31;
     // Not a divisor of any record length, so that records in a wrong order show.
-    let block: Vec<u8> = (0..251).map(|at| ((at + salt) % 256) as u8).collect();
+    let block: Vec<u8> = (0..251)
+        .map(|at| u8::try_from((at + salt) % 256).unwrap())
+        .collect();
     let mut bytes = (number as u64).to_be_bytes().to_vec();
     bytes.extend_from_slice(&block.repeat(length / 251 + 1));
     bytes.truncate(length);
