@@ -7,8 +7,8 @@ use std::future::Future;
 use std::pin::Pin;
 
 use bytes::Bytes;
-use relay_proto::HandshakeToken;
 use relay_proto::ids::StreamId;
+use relay_proto::{HandshakeToken, Priority};
 use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -19,14 +19,24 @@ use crate::handles::Answer;
 pub(crate) enum Activity {
     /// It answered a handshake; dropping the request is an answer too.
     Answered(HandshakeToken, Option<Answer>),
-    /// It sent a message, or dropped its sender.
-    Sent(StreamKey, mpsc::Receiver<Bytes>, Option<Bytes>),
+    /// It sent a message of a class, or dropped the sender.
+    Sent(StreamKey, Priority, mpsc::Receiver<Bytes>, Option<Bytes>),
     /// It made room for another message, or dropped its receiver.
     Room(StreamKey, Option<OwnedPermit<Bytes>>),
     /// It dropped its receiver.
     Deaf(StreamKey),
     /// The stream ended first.
     Over,
+}
+
+impl Activity {
+    /// The stream whose application it was, if it is one.
+    pub(crate) fn stream(&self) -> Option<&StreamKey> {
+        match self {
+            Self::Sent(key, ..) | Self::Room(key, _) | Self::Deaf(key) => Some(key),
+            Self::Answered(..) | Self::Over => None,
+        }
+    }
 }
 
 /// A stream, and which one of those that used its id.
@@ -51,12 +61,13 @@ pub(crate) fn answer(
 
 pub(crate) fn outgoing(
     key: StreamKey,
+    priority: Priority,
     mut receiver: mpsc::Receiver<Bytes>,
     over: CancellationToken,
 ) -> Pending {
     until(over, async move {
         let message = receiver.recv().await;
-        Activity::Sent(key, receiver, message)
+        Activity::Sent(key, priority, receiver, message)
     })
 }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use relay_proto::ids::StreamId;
-use relay_proto::{Connection, ConnectionError, limits};
+use relay_proto::{CloseReason, Connection, ConnectionError, StreamError, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::WebSocketStream;
@@ -16,6 +16,7 @@ use crate::GOODBYE_TIMEOUT;
 use crate::activity::Pending;
 use crate::handles::{DisconnectReason, IncomingStream, OpenFailure, OpenRequest, Opening, Stream};
 use crate::io::{Io, Socket, now};
+use crate::resumable::Resumable;
 use crate::streams::Attached;
 
 /// Makes the driver of an executor's connection, and the queue of harnesses that ask to come in.
@@ -27,8 +28,26 @@ pub fn executor<S: AsyncRead + AsyncWrite + Unpin>(
     cancel: CancellationToken,
 ) -> (Driver<S>, mpsc::Receiver<IncomingStream>) {
     let (requests, incoming) = mpsc::channel(limits::PENDING_HANDSHAKES);
+    let side = Side::Executor { requests };
     (
-        Driver::new(websocket, connection, cancel, Side::Executor { requests }),
+        Driver::new(websocket, connection, cancel, side, None),
+        incoming,
+    )
+}
+
+/// As [`executor`], with the streams of the websocket before.
+///
+/// They go on as soon as their harnesses come back.
+pub fn executor_resuming<S: AsyncRead + AsyncWrite + Unpin>(
+    websocket: WebSocketStream<S>,
+    connection: Connection,
+    resumable: Resumable,
+    cancel: CancellationToken,
+) -> (Driver<S>, mpsc::Receiver<IncomingStream>) {
+    let (requests, incoming) = mpsc::channel(limits::PENDING_HANDSHAKES);
+    let side = Side::Executor { requests };
+    (
+        Driver::new(websocket, connection, cancel, side, Some(resumable)),
         incoming,
     )
 }
@@ -46,9 +65,24 @@ pub fn harness<S: AsyncRead + AsyncWrite + Unpin>(
         opened: Some(opened),
     };
     (
-        Driver::new(websocket, connection, cancel, side),
+        Driver::new(websocket, connection, cancel, side, None),
         Opening(opening),
     )
+}
+
+/// Makes the driver of a harness's connection that goes on with the stream of the websocket before,
+/// and ends with it.
+pub fn harness_resuming<S: AsyncRead + AsyncWrite + Unpin>(
+    websocket: WebSocketStream<S>,
+    connection: Connection,
+    resumable: Resumable,
+    cancel: CancellationToken,
+) -> Driver<S> {
+    let side = Side::Harness {
+        request: None,
+        opened: None,
+    };
+    Driver::new(websocket, connection, cancel, side, Some(resumable))
 }
 
 /// Runs one connection over one websocket.
@@ -62,6 +96,9 @@ pub struct Driver<S> {
     pub(crate) asked: HashMap<StreamId, CancellationToken>,
     /// Executor: approved, waiting for the stream to open in the same turn.
     pub(crate) approved: HashMap<StreamId, oneshot::Sender<Stream>>,
+    /// Executor: answers to requests that are awaited. They end with the websocket.
+    pub(crate) answers: FuturesUnordered<Pending>,
+    /// What the applications of open streams do.
     pub(crate) activities: FuturesUnordered<Pending>,
     pub(crate) next_serial: u64,
     pub(crate) end: Option<DisconnectReason>,
@@ -80,20 +117,33 @@ pub(crate) enum Side {
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn new(
         websocket: WebSocketStream<S>,
-        connection: Connection,
+        mut connection: Connection,
         cancel: CancellationToken,
         side: Side,
+        resumable: Option<Resumable>,
     ) -> Self {
+        let mut streams = HashMap::new();
+        let mut activities = FuturesUnordered::new();
+        let mut next_serial = 0;
+        if let Some(mut resumable) = resumable {
+            std::mem::swap(&mut streams, &mut resumable.streams);
+            std::mem::swap(&mut activities, &mut resumable.activities);
+            next_serial = resumable.next_serial;
+            if let Some(suspended) = resumable.take() {
+                connection.adopt(now(), suspended);
+            }
+        }
         Self {
             socket: Socket::new(websocket),
             connection,
             cancel,
             side,
-            streams: HashMap::new(),
+            streams,
             asked: HashMap::new(),
             approved: HashMap::new(),
-            activities: FuturesUnordered::new(),
-            next_serial: 0,
+            answers: FuturesUnordered::new(),
+            activities,
+            next_serial,
             end: None,
         }
     }
@@ -105,7 +155,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     /// # Cancel safety
     ///
     /// Dropping the future drops the websocket without a goodbye; prefer the token.
-    pub async fn run(mut self) -> DisconnectReason {
+    pub async fn run(self) -> DisconnectReason {
+        self.run_resumable().await.0
+    }
+
+    /// As [`Driver::run`], and gives back the streams that can go on over another websocket: none if
+    /// this end has cancelled, or its peers keep none.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Driver::run`].
+    pub async fn run_resumable(mut self) -> (DisconnectReason, Resumable) {
         self.start();
         let timer = tokio::time::sleep_until(tokio::time::Instant::now());
         tokio::pin!(timer);
@@ -125,6 +185,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             tokio::select! {
                 io = self.socket.next(&mut self.connection) => self.on_io(io),
                 Some(activity) = self.activities.next() => self.on_activity(activity),
+                Some(activity) = self.answers.next() => self.on_activity(activity),
                 () = &mut timer, if deadline.is_some() => self.on_timer(),
                 () = cancel.cancelled() => self.end = Some(DisconnectReason::LocalShutdown),
             }
@@ -141,6 +202,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             authorization,
         }) = request.take()
         else {
+            if self.streams.is_empty() {
+                // Nothing to go on with.
+                let reason = CloseReason::Stream(StreamError::PathLost);
+                self.end = Some(DisconnectReason::StreamClosed(reason));
+            }
             return;
         };
         if let Err(error) = self
@@ -154,18 +220,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
-    async fn finish(mut self, reason: DisconnectReason) -> DisconnectReason {
+    async fn finish(mut self, reason: DisconnectReason) -> (DisconnectReason, Resumable) {
         if let Side::Harness { opened, .. } = &mut self.side
             && let Some(opened) = opened.take()
         {
             let _ = opened.send(Err(OpenFailure::Disconnected(reason)));
         }
         // The applications learn of the end now, not after the goodbye.
-        self.streams.clear();
-        self.activities.clear();
-        if reason == DisconnectReason::LocalShutdown {
+        self.answers.clear();
+        let mut streams = std::mem::take(&mut self.streams);
+        if reason.is_final() {
             self.connection.reset_all(now());
+            for (_, attached) in streams.drain() {
+                attached.end();
+            }
         }
+        let suspended = self.connection.suspend(now());
+        let activities = std::mem::take(&mut self.activities);
+        let resumable = Resumable::new(suspended, streams, activities, self.next_serial);
         if reason.is_orderly() {
             let goodbye = self.socket.goodbye(&mut self.connection);
             if !matches!(
@@ -176,7 +248,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             }
         }
         tracing::debug!(reason = reason.reason(), stats = ?self.connection.stats(), "disconnected");
-        reason
+        (reason, resumable)
     }
 
     fn on_io(&mut self, io: Io) {
@@ -241,6 +313,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         if let Err(error) = result {
             self.end = Some(match error {
                 ConnectionError::MessageTooLong { .. } => DisconnectReason::MessageTooLong,
+                ConnectionError::PathDead => DisconnectReason::PathDead,
                 _ => DisconnectReason::PongTimeout,
             });
         }

@@ -4,12 +4,12 @@ use bytes::Bytes;
 use relay_proto::ids::StreamId;
 use relay_proto::keys::PublicKey;
 use relay_proto::{CloseReason, OpenError, Verdict};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// One open stream: whole messages in both directions.
 ///
-/// When the stream ends, for whatever reason, `incoming` ends and `outgoing` is closed. Dropping
-/// both halves ends the stream after what is queued has been sent.
+/// When the stream ends, for whatever reason, `incoming` ends and the senders are closed. Dropping
+/// `incoming` and `outgoing` ends the stream after what is queued has been sent.
 #[derive(Debug)]
 pub struct Stream {
     /// Which stream.
@@ -19,6 +19,25 @@ pub struct Stream {
     /// Messages to the peer, of 1 to [`MESSAGE_BYTES`](relay_proto::limits::MESSAGE_BYTES) bytes
     /// each; any other length resets the stream. Waits while the stream's window is full.
     pub outgoing: mpsc::Sender<Bytes>,
+    /// The same, for messages that may overtake those of `outgoing` which have not begun to be sent;
+    /// see [`Priority::Urgent`](relay_proto::Priority::Urgent) for what that means for their order.
+    pub urgent: mpsc::Sender<Bytes>,
+    /// Whether the stream has a path to its peer; see [`Path`].
+    pub path: watch::Receiver<Path>,
+}
+
+/// Whether an open stream can be used at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    /// As far as is known, yes.
+    Live,
+    /// Not at the moment: its websocket has ended, or its peer does not answer. Messages wait. It
+    /// becomes live again, or the stream ends within
+    /// [`SUSPENDED_TIME`](relay_proto::limits::SUSPENDED_TIME).
+    ///
+    /// An executor may let the same harness go on with its session over another stream meanwhile, and
+    /// should then drop this one.
+    Lost,
 }
 
 /// A harness that asks to come in. Dropping it refuses.
@@ -171,6 +190,8 @@ pub enum DisconnectReason {
     WriteError,
     /// No sign of life after a ping.
     PongTimeout,
+    /// Harness: the websocket may work, but the executor does not answer.
+    PathDead,
     /// The other end sent a message longer than allowed.
     MessageTooLong,
     /// This side cancelled.
@@ -189,11 +210,20 @@ impl DisconnectReason {
             Self::ReadError => "read_error",
             Self::WriteError => "write_error",
             Self::PongTimeout => "pong_timeout",
+            Self::PathDead => "path_dead",
             Self::MessageTooLong => "message_too_long",
             Self::LocalShutdown => "local_shutdown",
             Self::StreamClosed(reason) => reason.reason(),
             Self::OpenInvalid => "open_invalid",
         }
+    }
+
+    /// Whether this end wants no more of the streams, so that there is nothing to resume.
+    pub(crate) fn is_final(self) -> bool {
+        matches!(
+            self,
+            Self::LocalShutdown | Self::StreamClosed(_) | Self::OpenInvalid
+        )
     }
 
     /// Whether the websocket still works and deserves a goodbye.

@@ -108,6 +108,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                     Poll::Ready(result) => result?,
                     Poll::Pending => return Ok(self.wait_for_room(wrote)),
                 }
+                if self.write_deadline.is_some() {
+                    connection.handle_write_progress(now());
+                }
                 let message = match connection.poll_transmit(now()) {
                     Some(Transmit::Frame(frame)) => Message::Binary(frame),
                     Some(Transmit::Ping) => Message::Ping(Bytes::new()),
@@ -126,7 +129,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
                 Poll::Pending => return Ok(self.wait_for_room(wrote)),
             }
             self.unflushed = 0;
-            self.write_deadline = None;
+            if self.write_deadline.take().is_some() {
+                connection.handle_write_progress(now());
+            }
             if wrote {
                 return Ok(true);
             }

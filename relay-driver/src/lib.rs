@@ -9,6 +9,10 @@
 //!                  │  └─ Stream { incoming, outgoing }  whole messages, one pair per stream
 //! ```
 //!
+//! With connections that are [`Resumable`](relay_proto::Reliability::Resumable) at both ends, streams
+//! outlive their websocket: [`Driver::run_resumable`] gives back a [`Resumable`], which the driver of
+//! the next websocket takes. Their applications keep their channels.
+//!
 //! One task runs one driver; it spawns nothing. Reading and writing are polled together, so a write
 //! that waits never keeps a pong from being read.
 
@@ -18,6 +22,7 @@ mod activity;
 mod driver;
 mod handles;
 mod io;
+mod resumable;
 mod streams;
 
 use std::time::Duration;
@@ -28,10 +33,11 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 #[doc(no_inline)]
 pub use relay_proto::{CloseReason, Connection};
 
-pub use self::driver::{Driver, executor, harness};
+pub use self::driver::{Driver, executor, executor_resuming, harness, harness_resuming};
 pub use self::handles::{
-    DisconnectReason, IncomingStream, OpenFailure, OpenRequest, Opening, Stream, StreamGone,
+    DisconnectReason, IncomingStream, OpenFailure, OpenRequest, Opening, Path, Stream, StreamGone,
 };
+pub use self::resumable::Resumable;
 
 /// Configuration for every websocket that carries relay frames, at either end and at the rendezvous.
 ///

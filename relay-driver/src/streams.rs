@@ -2,17 +2,17 @@
 
 use bytes::Bytes;
 use relay_proto::ids::StreamId;
-use relay_proto::{CloseReason, Connection, Event, SendError, Verdict};
+use relay_proto::{CloseReason, Connection, Event, Priority, SendError, Verdict};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::mpsc::{self, OwnedPermit};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::STREAM_CHANNEL_MESSAGES;
 use crate::activity::{self, Activity, StreamKey};
 use crate::driver::{Driver, Side};
-use crate::handles::{Answer, DisconnectReason, IncomingStream, OpenFailure, Stream};
+use crate::handles::{Answer, DisconnectReason, IncomingStream, OpenFailure, Path, Stream};
 use crate::io::now;
 
 /// An open stream's channels.
@@ -22,12 +22,39 @@ pub(crate) struct Attached {
     over: CancellationToken,
     /// Room for the next message; none while the stream is paused or nobody listens.
     room: Option<OwnedPermit<Bytes>>,
-    /// A message that found the window full, with the channel it came from.
-    blocked: Option<(mpsc::Receiver<Bytes>, Bytes)>,
-    /// The application dropped its sender.
+    /// A message that found the window full, with the channel it came from; for each class.
+    blocked: [Option<(mpsc::Receiver<Bytes>, Bytes)>; 2],
+    /// To see whether something urgent is still on its way.
+    urgent: mpsc::WeakSender<Bytes>,
+    path: watch::Sender<Path>,
+    /// The application dropped its ordinary sender.
     mute: bool,
     /// The application dropped its receiver.
     deaf: bool,
+}
+
+impl Attached {
+    pub(crate) fn is(&self, key: &StreamKey) -> bool {
+        self.key == *key
+    }
+
+    pub(crate) fn set_path(&self, path: Path) {
+        self.path.send_replace(path);
+    }
+
+    /// Tells the application that the stream is over.
+    pub(crate) fn end(&self) {
+        self.over.cancel();
+    }
+
+    /// Whether the application wants no more of the stream.
+    fn is_left(&self) -> bool {
+        let is_urgent_sent = self
+            .urgent
+            .upgrade()
+            .is_none_or(|urgent| urgent.capacity() == urgent.max_capacity());
+        self.mute && self.deaf && is_urgent_sent
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
@@ -48,8 +75,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 // Still here only if the handshake was gone; dropped, it tells the approver so.
                 self.approved.remove(token.stream());
             }
-            Activity::Sent(key, receiver, Some(message)) => self.send(&key, receiver, message),
-            Activity::Sent(key, _, None) => self.with(&key, |attached, _| attached.mute = true),
+            Activity::Sent(key, priority, receiver, Some(message)) => {
+                self.send(&key, priority, receiver, message);
+                self.with(&key, |_, _| {});
+            }
+            Activity::Sent(key, Priority::Ordinary, _, None) => {
+                self.with(&key, |attached, _| attached.mute = true);
+            }
+            Activity::Sent(key, Priority::Urgent, _, None) => self.with(&key, |_, _| {}),
             Activity::Deaf(key) => self.with(&key, |attached, connection| {
                 attached.deaf = true;
                 // What waits for nobody is dropped, not held.
@@ -69,22 +102,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             return;
         };
         act(attached, &mut self.connection);
-        if attached.mute && attached.deaf {
+        if attached.is_left() {
             self.connection.close(now(), &key.id);
         }
     }
 
-    fn send(&mut self, key: &StreamKey, receiver: mpsc::Receiver<Bytes>, message: Bytes) {
+    fn send(
+        &mut self,
+        key: &StreamKey,
+        priority: Priority,
+        receiver: mpsc::Receiver<Bytes>,
+        message: Bytes,
+    ) {
         let Some(attached) = self.streams.get_mut(&key.id).filter(|it| it.key == *key) else {
             return;
         };
-        match self.connection.send(now(), &key.id, message) {
+        match self.connection.send_with(now(), &key.id, message, priority) {
             Ok(()) => {
                 let over = attached.over.clone();
                 self.activities
-                    .push(activity::outgoing(key.clone(), receiver, over));
+                    .push(activity::outgoing(key.clone(), priority, receiver, over));
             }
-            Err(SendError::WouldBlock(message)) => attached.blocked = Some((receiver, message)),
+            Err(SendError::WouldBlock(message)) => {
+                let [ordinary, urgent] = &mut attached.blocked;
+                let blocked = match priority {
+                    Priority::Ordinary => ordinary,
+                    Priority::Urgent => urgent,
+                };
+                *blocked = Some((receiver, message));
+            }
             Err(SendError::Length { length }) => {
                 tracing::warn!(stream = %key.id, length, "message cannot be sent");
                 self.connection.reset(now(), &key.id);
@@ -106,8 +152,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                     let id = token.stream().clone();
                     let over = CancellationToken::new();
                     self.asked.insert(id.clone(), over.clone());
-                    self.activities
-                        .push(activity::answer(token, answered, over));
+                    self.answers.push(activity::answer(token, answered, over));
                     let request = IncomingStream {
                         id,
                         harness_key,
@@ -126,10 +171,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                         continue;
                     };
                     let key = attached.key.clone();
-                    if let Some((receiver, message)) = attached.blocked.take() {
-                        self.send(&key, receiver, message);
+                    let [ordinary, urgent] = std::mem::take(&mut attached.blocked);
+                    for (priority, blocked) in
+                        [(Priority::Urgent, urgent), (Priority::Ordinary, ordinary)]
+                    {
+                        if let Some((receiver, message)) = blocked {
+                            self.send(&key, priority, receiver, message);
+                        }
                     }
                 }
+                Event::Suspended { stream } => self.set_path(&stream, Path::Lost),
+                Event::Resumed { stream } => self.set_path(&stream, Path::Live),
                 Event::Closed { stream, reason } => self.detach(&stream, reason),
                 _ => {}
             }
@@ -139,10 +191,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
     fn attach(&mut self, id: StreamId) {
         let (to_application, incoming) = mpsc::channel(STREAM_CHANNEL_MESSAGES);
         let (outgoing, from_application) = mpsc::channel(STREAM_CHANNEL_MESSAGES);
+        let (urgent, urgent_from_application) = mpsc::channel(STREAM_CHANNEL_MESSAGES);
+        let weak_urgent = urgent.downgrade();
+        let (path, path_seen) = watch::channel(Path::Live);
         let stream = Stream {
             id: id.clone(),
             incoming,
             outgoing,
+            urgent,
+            path: path_seen,
         };
         let taken = match &mut self.side {
             Side::Executor { .. } => self
@@ -163,11 +220,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         };
         self.next_serial += 1;
         let over = CancellationToken::new();
-        self.activities.push(activity::outgoing(
-            key.clone(),
-            from_application,
-            over.clone(),
-        ));
+        for (priority, receiver) in [
+            (Priority::Ordinary, from_application),
+            (Priority::Urgent, urgent_from_application),
+        ] {
+            self.activities.push(activity::outgoing(
+                key.clone(),
+                priority,
+                receiver,
+                over.clone(),
+            ));
+        }
         self.activities.push(activity::deaf(
             key.clone(),
             to_application.clone(),
@@ -178,11 +241,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             key,
             over,
             room,
-            blocked: None,
+            blocked: [None, None],
+            urgent: weak_urgent,
+            path,
             mute: false,
             deaf: false,
         };
         self.streams.insert(id, attached);
+    }
+
+    fn set_path(&mut self, id: &StreamId, path: Path) {
+        if let Some(attached) = self.streams.get(id) {
+            attached.set_path(path);
+        }
     }
 
     fn deliver(&mut self, id: &StreamId, message: Bytes) {
@@ -211,7 +282,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             over.cancel();
         }
         if let Some(attached) = self.streams.remove(id) {
-            attached.over.cancel();
+            attached.end();
         }
         if let Side::Harness { opened, .. } = &mut self.side {
             if let Some(opened) = opened.take() {

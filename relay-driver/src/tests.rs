@@ -1,6 +1,8 @@
 //! Drivers over in-memory sockets, joined by a small rendezvous. The clock is paused: it only moves
 //! when every task waits.
 
+mod resuming;
+
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
@@ -12,7 +14,7 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use relay_proto::frame::{BodyKind, Frame, peek};
 use relay_proto::ids::{EnvironmentId, RegistrationId, StreamId};
-use relay_proto::{CloseReason, Connection, ConnectionConfig, Identity, limits};
+use relay_proto::{CloseReason, Connection, ConnectionConfig, Identity, Reliability, limits};
 use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -53,35 +55,52 @@ async fn sockets(buffer: usize) -> (Socket, Socket) {
 }
 
 fn executor_on(socket: Socket) -> (Running, mpsc::Receiver<IncomingStream>) {
-    let connection = Connection::executor(
-        ConnectionConfig::default(),
-        EXECUTOR.clone(),
-        environment(),
-        registration(),
-        [1; 32],
-        now(),
-    );
+    let connection = executor_connection(Reliability::default());
     let cancel = CancellationToken::new();
     let (driver, requests) = executor(socket, connection, cancel.clone());
     (Running::new(driver, cancel), requests)
 }
 
-fn harness_on(socket: Socket, stream: &str) -> (Running, Opening) {
-    let connection = Connection::harness(
-        ConnectionConfig::default(),
+fn executor_connection(reliability: Reliability) -> Connection {
+    Connection::executor(
+        ConnectionConfig {
+            reliability,
+            ..ConnectionConfig::default()
+        },
+        EXECUTOR.clone(),
+        environment(),
+        registration(),
+        [1; 32],
+        now(),
+    )
+}
+
+fn harness_connection(reliability: Reliability) -> Connection {
+    Connection::harness(
+        ConnectionConfig {
+            reliability,
+            ..ConnectionConfig::default()
+        },
         HARNESS.clone(),
         environment(),
         registration(),
         [2; 32],
         now(),
-    );
-    let cancel = CancellationToken::new();
-    let request = OpenRequest {
+    )
+}
+
+fn request(stream: &str) -> OpenRequest {
+    OpenRequest {
         stream: StreamId::new(stream).unwrap(),
         executor_key: EXECUTOR.public_key().clone(),
         authorization: "authorization".to_owned(),
-    };
-    let (driver, opening) = harness(socket, connection, request, cancel.clone());
+    }
+}
+
+fn harness_on(socket: Socket, stream: &str) -> (Running, Opening) {
+    let connection = harness_connection(Reliability::default());
+    let cancel = CancellationToken::new();
+    let (driver, opening) = harness(socket, connection, request(stream), cancel.clone());
     (Running::new(driver, cancel), opening)
 }
 
