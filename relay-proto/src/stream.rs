@@ -14,11 +14,14 @@
 //! The order of the two steps differs because a record that does not open is the end of the stream
 //! in the first case, and a lost record in the second.
 
+mod error;
+
 use std::collections::VecDeque;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 
+pub use self::error::StreamError;
 use crate::ack::Acknowledgement;
 use crate::credit::Backlog;
 use crate::frame::{
@@ -29,8 +32,8 @@ use crate::limits;
 use crate::link::{Due, End, Heard, Link, Reliability};
 use crate::liveness::{HeartbeatConfig, Pulse};
 use crate::noise::{Opener, RecordError, Sealer, Transport};
-use crate::reorder::{Arrival, Reach, Reorder, ReorderError};
-use crate::segment::{Reassembler, SegmentError, Segmenter};
+use crate::reorder::{Arrival, Reach, Reorder};
+use crate::segment::{Reassembler, Segmenter};
 
 /// State of one open stream.
 pub(crate) struct Stream {
@@ -490,78 +493,5 @@ fn next_seq(body: &Body) -> u32 {
     match body {
         Body::Resume { next_seq } => *next_seq,
         _ => 0,
-    }
-}
-
-/// Why an open stream ended on this side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum StreamError {
-    /// The peer's records cannot be put in order.
-    #[error(transparent)]
-    Reorder(#[from] ReorderError),
-    /// The peer's record does not open, or our numbers are used up.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// The peer's message has an impossible length.
-    #[error(transparent)]
-    Segment(#[from] SegmentError),
-    /// The peer sent data before its handshake was answered.
-    #[error("data before the handshake was answered")]
-    EarlyData,
-    /// A missing record did not arrive.
-    #[error("missing record did not arrive within {:?}", limits::GAP_TIMEOUT)]
-    GapTimeout,
-    /// The peer says that it has a record which was never sent.
-    #[error("peer acknowledges a record that was never sent")]
-    FalseAcknowledgement,
-    /// The peer misses a record from the time before it was known to acknowledge.
-    #[error("peer misses a record that is no longer kept")]
-    BeyondRepair,
-    /// The path to the peer is dead, and no other was found in time.
-    #[error("no path to the peer")]
-    PathLost,
-    /// What was queued when the stream was closed could not be sent.
-    #[error(
-        "closed stream could not be drained within {:?}",
-        limits::DRAIN_TIMEOUT
-    )]
-    DrainTimeout,
-    /// The application does not take messages as fast as the peer sends them.
-    #[error("received messages exceed the limit of one stream")]
-    TooSlow,
-    /// All streams together hold too much, and this one the most.
-    #[error(
-        "received data exceeds the connection's limit of {limit} bytes",
-        limit = limits::CONNECTION_RECEIVE_BYTES
-    )]
-    ConnectionFull,
-    /// A new stream needed the place of this one, which had been silent the longest.
-    #[error(
-        "silent for {:?} and its place is needed",
-        limits::STREAM_EVICTION_IDLE
-    )]
-    Evicted,
-}
-
-impl StreamError {
-    /// A name from a closed set, usable as a metric label.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Reorder(ReorderError::TooFar { .. }) => "reorder_distance",
-            Self::Reorder(ReorderError::TooMuch { .. }) => "reorder_bytes",
-            Self::Record(RecordError::Exhausted) => "sequence_exhausted",
-            Self::Record(_) => "record",
-            Self::Segment(_) => "segment",
-            Self::EarlyData => "data_before_handshake",
-            Self::GapTimeout => "gap_timeout",
-            Self::FalseAcknowledgement => "false_acknowledgement",
-            Self::BeyondRepair => "beyond_repair",
-            Self::PathLost => "path_lost",
-            Self::DrainTimeout => "drain_timeout",
-            Self::TooSlow => "too_slow",
-            Self::ConnectionFull => "connection_full",
-            Self::Evicted => "evicted",
-        }
     }
 }

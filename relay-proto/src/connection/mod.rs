@@ -405,56 +405,6 @@ impl Connection {
         Some(stream)
     }
 
-    /// Notes what a stream has to send and to say, after anything that may have changed it.
-    fn settle(&mut self, id: &StreamId) {
-        let Some(stream) = self.streams.get_mut(id) else {
-            return;
-        };
-        if stream.link.is_reliable() && stream.link.credit.wanted(stream.backlog()).is_some() {
-            self.large.ask(id);
-            self.hand_out_room();
-        }
-        self.list_output(id);
-    }
-
-    /// Gives room for large messages to those whose turn it is.
-    fn hand_out_room(&mut self) {
-        while let Some(id) = self.large.first().cloned() {
-            let stream = self.streams.get_mut(&id);
-            let wanted = stream.and_then(|stream| {
-                let wanted = stream.link.credit.wanted(stream.backlog())?;
-                Some((stream, wanted))
-            });
-            match wanted {
-                None => self.large.pop(),
-                Some((stream, bytes)) => {
-                    if !self.large.take(bytes) {
-                        return;
-                    }
-                    stream.link.credit.reserve(bytes);
-                    self.large.pop();
-                    self.list_output(&id);
-                }
-            }
-        }
-    }
-
-    fn list_output(&mut self, id: &StreamId) {
-        let Some(stream) = self.streams.get_mut(id) else {
-            return;
-        };
-        stream.refresh_credit();
-        if !stream.is_speaking && stream.due().is_some() {
-            stream.is_speaking = true;
-            self.speaking.push_back(id.clone());
-        }
-        if !stream.in_rota && stream.next_length().is_some() {
-            stream.in_rota = true;
-            stream.allowance = rota::share(stream.weight);
-            self.rota.enter(id.clone());
-        }
-    }
-
     fn beginning(&self, now: Instant) -> Beginning {
         Beginning {
             now,

@@ -11,6 +11,8 @@ use sha2::{Digest, Sha256};
 
 use super::rng::Source;
 use super::*;
+use crate::ack::Acknowledgement;
+use crate::frame::{Body, BodyKind, Frame, Statement};
 use crate::ids::Seq;
 use crate::keys::PublicKey;
 use crate::limits;
@@ -107,6 +109,34 @@ fn golden_statement_tags() {
     };
     assert_eq!(hex(&keys(true).sign(b"")), GOLDEN_HARNESS_TAG);
     assert_eq!(hex(&keys(false).sign(b"")), GOLDEN_EXECUTOR_TAG);
+}
+
+#[test]
+fn golden_hello() {
+    let keys = StatementKeys::derive(
+        &unhex("eef88642ab33c820ef91ad3b42c63c1c438b341f4a516d87ed631591f4f6596d"),
+        &unhex("24566117e1b4020645b5f0a11c99180d322c2c8cf03c1ddb963d3de6d09adc90"),
+        true,
+    );
+    let mut statement = Statement {
+        serial: 1,
+        flags: Statement::ANSWER,
+        max_seq: 512,
+        max_bytes: 1_048_576,
+        ..Statement::default()
+    };
+    let acknowledgement = Acknowledgement { ack: 5, bits: 6 };
+    let text = statement.text(BodyKind::Ack, acknowledgement, 0);
+    statement.tag = keys.sign(&text);
+    let hello = Frame {
+        ack: acknowledgement.ack,
+        ack_bits: acknowledgement.bits,
+        statement: Some(statement),
+        ..Frame::new(stream_id(), Body::Ack)
+    };
+    let frame = hex(&hello.encode());
+    let stream = hex(stream_id().as_str().as_bytes());
+    assert_eq!(frame, format!("08011224{stream}{GOLDEN_HELLO}"));
 }
 
 #[test]
@@ -527,3 +557,7 @@ fn debug_of_an_identity_shows_no_secret() {
 /// Tags of the empty text under the keys of the golden handshake, computed independently.
 const GOLDEN_HARNESS_TAG: &str = "2ac98db2b8c67a55ff03fac7b195649d";
 const GOLDEN_EXECUTOR_TAG: &str = "6b62687a1681a34639076afe029822ff";
+
+/// A hello after the stream id, computed independently: acknowledgement, empty body, statement.
+const GOLDEN_HELLO: &str =
+    "180520063200c23e1d08011001188004208080403210cbabd916b60364c592f8752911d0decc";
