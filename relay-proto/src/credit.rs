@@ -112,9 +112,9 @@ impl Credit {
         }
     }
 
-    /// Whether anything was opened.
-    pub(crate) fn has_opened(&self) -> bool {
-        self.opened > 0
+    /// Plaintext bytes that were opened in sequence.
+    pub(crate) fn opened_bytes(&self) -> u64 {
+        self.opened
     }
 
     /// Whether the peer should be told although nothing else is to be said: the window grew by a

@@ -165,6 +165,10 @@ pub const STREAM_WINDOW_RECORDS: u32 = 512;
 /// for all of it before its end may be sent; they wait for it in the order in which they began.
 pub const CONNECTION_LARGE_BYTES: usize = 2 * MESSAGE_BYTES;
 
+/// How long somebody may wait for room for a large message while another one that has room does not
+/// get on; then the stream of the other one is ended.
+pub const LARGE_WAIT: Duration = Duration::from_secs(30);
+
 /// Longest time an acknowledgement waits for a frame to travel on. As QUIC (RFC 9000).
 pub const ACK_DELAY: Duration = Duration::from_millis(25);
 

@@ -57,6 +57,7 @@ mod keepalive;
 mod leaving;
 mod paths;
 mod receive;
+mod room;
 mod rota;
 mod transmit;
 mod types;
@@ -73,6 +74,7 @@ use self::keepalive::Keepalive;
 pub use self::keepalive::KeepaliveConfig;
 use self::leaving::Leaving;
 pub use self::paths::Suspended;
+use self::room::Shortage;
 use self::rota::Rota;
 pub use self::types::{
     CloseReason, ConnectionConfig, ConnectionError, ConnectionStats, Event, HandshakeToken,
@@ -120,6 +122,8 @@ pub struct Connection {
     held_bytes: usize,
     /// Room for received messages larger than a stream's window.
     large: LargeRoom,
+    /// Somebody waits for it.
+    shortage: Option<Shortage>,
     /// Harness: the executor does not answer on some stream.
     is_path_dead: bool,
     events: VecDeque<Event>,
@@ -216,6 +220,7 @@ impl Connection {
             any_blocked: false,
             held_bytes: 0,
             large: LargeRoom::default(),
+            shortage: None,
             is_path_dead: false,
             events: VecDeque::new(),
             readable: VecDeque::new(),
@@ -279,6 +284,7 @@ impl Connection {
             .chain(pending)
             .chain(opening)
             .chain(self.keepalive.deadline())
+            .chain(self.shortage.as_ref().map(|shortage| shortage.until))
             .min()
     }
 
@@ -300,6 +306,7 @@ impl Connection {
         for id in due(&self.opening, |opening| opening.deadline <= now) {
             self.end(&id, CloseReason::HandshakeTimeout, Farewell::Reset);
         }
+        self.watch_room(now);
         if self.keepalive.is_dead(now) {
             Err(ConnectionError::PongTimeout)
         } else if self.is_path_dead {

@@ -58,6 +58,7 @@ impl Connection {
             Body::Ack if wants_answer => self.on_unknown(&id),
             Body::Resume { .. } | Body::Ack | Body::Heartbeat => {}
         }
+        self.watch_room(now);
         self.update_input();
         Ok(())
     }

@@ -104,29 +104,7 @@ impl Connection {
         self.list_output(id);
     }
 
-    /// Gives room for large messages to those whose turn it is.
-    pub(super) fn hand_out_room(&mut self) {
-        while let Some(id) = self.large.first().cloned() {
-            let stream = self.streams.get_mut(&id);
-            let wanted = stream.and_then(|stream| {
-                let wanted = stream.link.credit.wanted(stream.backlog())?;
-                Some((stream, wanted))
-            });
-            match wanted {
-                None => self.large.pop(),
-                Some((stream, bytes)) => {
-                    if !self.large.take(bytes) {
-                        return;
-                    }
-                    stream.link.credit.reserve(bytes);
-                    self.large.pop();
-                    self.list_output(&id);
-                }
-            }
-        }
-    }
-
-    fn list_output(&mut self, id: &StreamId) {
+    pub(super) fn list_output(&mut self, id: &StreamId) {
         let Some(stream) = self.streams.get_mut(id) else {
             return;
         };

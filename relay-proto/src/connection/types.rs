@@ -188,7 +188,10 @@ impl CloseReason {
     pub(super) fn leaves_messages(&self) -> bool {
         !matches!(
             self,
-            Self::Local | Self::Stream(StreamError::TooSlow | StreamError::ConnectionFull)
+            Self::Local
+                | Self::Stream(
+                    StreamError::TooSlow | StreamError::RoomNeeded | StreamError::ConnectionFull
+                )
         )
     }
 

@@ -67,7 +67,7 @@ impl Link {
         next_seq: u32,
         statement: &Statement,
     ) -> Result<Heard, StreamError> {
-        let acknowledgement_is_due = self.credit.has_opened();
+        let acknowledgement_is_due = self.credit.opened_bytes() > 0;
         if self.mode == Mode::Off || statement.serial <= self.peer_serial {
             return Ok(Heard::Stale);
         }

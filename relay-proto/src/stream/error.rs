@@ -42,6 +42,12 @@ pub enum StreamError {
     /// The application does not take messages as fast as the peer sends them.
     #[error("received messages exceed the limit of one stream")]
     TooSlow,
+    /// It held room for a large message, did not get on, and others waited for the room.
+    #[error(
+        "large message not taken for {:?} while others wait",
+        limits::LARGE_WAIT
+    )]
+    RoomNeeded,
     /// All streams together hold too much, and this one the most.
     #[error(
         "received data exceeds the connection's limit of {limit} bytes",
@@ -72,6 +78,7 @@ impl StreamError {
             Self::PathLost => "path_lost",
             Self::DrainTimeout => "drain_timeout",
             Self::TooSlow => "too_slow",
+            Self::RoomNeeded => "room_needed",
             Self::ConnectionFull => "connection_full",
             Self::Evicted => "evicted",
         }

@@ -199,7 +199,7 @@ fn messages_larger_than_the_window_pass_and_wait_for_room_in_turn() {
             .unwrap();
         pair.settle();
     }
-    pair.run(Duration::from_secs(10));
+    pair.run(Duration::from_secs(5));
     // Two have room, two have sent a window.
     let most = limits::CONNECTION_LARGE_BYTES + 2 * limits::STREAM_WINDOW_BYTES;
     assert!(pair.executor.held_bytes <= most);
@@ -227,6 +227,46 @@ fn messages_larger_than_the_window_pass_and_wait_for_room_in_turn() {
         [("executor", "local"), ("harness", "reset_by_peer")]
     );
     assert!(pair.executor.held_bytes == 0);
+}
+
+#[test]
+fn who_holds_room_and_does_not_get_on_gives_way() {
+    let names = ["idle", "slow", "new"];
+    let mut pair = reliable(&names);
+    let large = limits::MESSAGE_BYTES;
+    // One is complete and not taken, one comes slowly.
+    pair.executor.pause(&id("idle"));
+    pair.harness
+        .send(pair.now, &id("idle"), bytes(large))
+        .unwrap();
+    pair.settle();
+    pair.up.window = Some(0);
+    pair.harness
+        .send(pair.now, &id("slow"), bytes(large))
+        .unwrap();
+    let trickle = |pair: &mut Pair, duration: Duration| {
+        let end = pair.now + duration;
+        while pair.now < end {
+            pair.up.window = Some(4);
+            pair.run(Duration::from_secs(1));
+        }
+    };
+    trickle(&mut pair, Duration::from_secs(5));
+    pair.harness
+        .send(pair.now, &id("new"), bytes(2_000_000))
+        .unwrap();
+    trickle(&mut pair, limits::LARGE_WAIT / 2);
+    assert!(pair.closed.is_empty());
+    trickle(&mut pair, limits::LARGE_WAIT);
+    assert_eq!(
+        pair.reasons(),
+        [("executor", "room_needed"), ("harness", "reset_by_peer")]
+    );
+    assert_eq!(pair.closed[0].1, id("idle"));
+    pair.up.window = None;
+    pair.run(Duration::from_secs(2));
+    assert_eq!(pair.at_executor[&id("new")], [bytes(2_000_000)]);
+    assert_eq!(pair.at_executor[&id("slow")], [bytes(large)]);
 }
 
 #[test]
