@@ -34,7 +34,6 @@ async fn survive(faults: Faults) -> Result<Counts> {
 }
 
 #[tokio::test]
-#[ignore = "without acknowledgements a lost record that nothing follows is never missed"]
 async fn commands_are_exact_under_loss_duplication_and_reordering() -> Result<()> {
     let counts = survive(Faults {
         lose: 0.05,
@@ -50,7 +49,6 @@ async fn commands_are_exact_under_loss_duplication_and_reordering() -> Result<()
 
 /// Far worse than any network that is worth using.
 #[tokio::test]
-#[ignore = "without acknowledgements a lost record that nothing follows is never missed"]
 async fn commands_are_exact_when_most_of_everything_goes_wrong() -> Result<()> {
     let counts = survive(Faults {
         lose: 0.2,
@@ -67,7 +65,6 @@ async fn commands_are_exact_when_most_of_everything_goes_wrong() -> Result<()> {
 
 /// What was lost on one connection is made good on the next.
 #[tokio::test]
-#[ignore = "without acknowledgements a lost record that nothing follows is never missed"]
 async fn commands_are_exact_under_loss_with_cuts_in_between() -> Result<()> {
     let fixture = Fixture::start().await?;
     let executor = Agent::start(&fixture.cloud, &fixture.workspace, &[]).await?;

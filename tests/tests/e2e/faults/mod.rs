@@ -2,8 +2,7 @@
 //! carry, and of a rendezvous and a registry that go away.
 //!
 //! Everything goes through a [`FaultProxy`](testkit::faults::FaultProxy), which prints the seed of
-//! its faults; `E2E_FAULT_SEED` sets it. Scenes that wait for the real keepalive deadlines are
-//! ignored unless asked for; see CONTRIBUTING.md.
+//! its faults; `E2E_FAULT_SEED` sets it; see CONTRIBUTING.md.
 
 mod cuts;
 mod fixture;
