@@ -55,10 +55,10 @@ pub mod limits;
 mod ack;
 #[cfg(feature = "noise")]
 pub mod connection;
-#[cfg(all(feature = "noise", fuzzing))]
-pub mod fuzzing;
 #[cfg(feature = "noise")]
 mod credit;
+#[cfg(all(feature = "noise", fuzzing))]
+pub mod fuzzing;
 #[cfg(feature = "noise")]
 mod link;
 #[cfg(feature = "noise")]
