@@ -15,7 +15,7 @@ mod log;
 pub use binaries::{Binary, locate};
 pub use child::{Child, Finished, Launch};
 pub use cloud::{Cloud, CloudOptions, ENVIRONMENT};
-pub use codex::{CodexClient, CodexExecutor, CodexListener, Route, Turn};
+pub use codex::{Approval, CodexClient, CodexExecutor, CodexListener, Route, Turn};
 pub use execctl::Execctl;
 pub use executor::{Agent, Listener};
 pub use log::Log;

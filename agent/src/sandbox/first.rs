@@ -24,7 +24,6 @@ use std::path::Path;
 
 use exec_proto::sandbox::NetworkAccess;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{
     DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, WaitStatus, kill_process,
@@ -123,47 +122,33 @@ fn namespaces(network: NetworkAccess) -> libc::c_int {
 
 /// Waits for init outside, and returns its exit code.
 fn supervise(init: Pid, occupied: &[Placeholder], signals: &OwnedFd) -> i32 {
-    let watch = watch_placeholders(occupied);
+    let watched = occupied.iter().try_for_each(Placeholder::watch);
     let mut keep: Vec<_> = occupied.iter().flat_map(Placeholder::descriptors).collect();
     keep.push(signals.as_fd());
-    if let Ok(Some(watch)) = &watch {
-        keep.push(watch.as_fd());
-    }
     let kill = || {
         let _ = kill_process(init, Signal::KILL);
     };
     // The ends of the program's pipes are its own.
-    if close_standard()
-        .and_then(|()| sys::close_others(&keep))
-        .is_err()
-        || watch.is_err()
-    {
+    let closed = close_standard().and_then(|()| sys::close_others(&keep));
+    if watched.and(closed).is_err() {
         kill();
     }
-    let watch = watch.ok().flatten();
     loop {
-        let mut events: Vec<PollFd<'_>> = [Some(signals), watch.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(|fd| PollFd::new(fd, PollFlags::IN))
-            .collect();
         // An interruption looks like an event, and what is waited for is asked for below.
-        let _ = poll(&mut events, None);
+        let _ = poll(&mut [PollFd::new(signals, PollFlags::IN)], None);
         while let Some(signal) = sys::take_signal(signals) {
             match Signal::from_named_raw(signal) {
                 Some(Signal::CHILD) | None => {}
                 Some(END) => kill(),
+                Some(Signal::IO) => {
+                    if !occupied.iter().all(Placeholder::is_in_place) {
+                        // The protection of that name is gone.
+                        kill();
+                    }
+                }
                 Some(signal) => {
                     let _ = kill_process(init, signal);
                 }
-            }
-        }
-        if let Some(watch) = &watch {
-            let mut buffer = [0; 4096];
-            while rustix::io::read(watch, &mut buffer).is_ok() {}
-            if !occupied.iter().all(Placeholder::is_in_place) {
-                // The protection of that name is gone.
-                kill();
             }
         }
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
@@ -173,24 +158,6 @@ fn supervise(init: Pid, occupied: &[Placeholder], signals: &OwnedFd) -> i32 {
             Err(_) => return FAILED.into(),
         }
     }
-}
-
-/// Tells when something leaves the directories of placeholders.
-fn watch_placeholders(occupied: &[Placeholder]) -> io::Result<Option<OwnedFd>> {
-    if occupied.is_empty() {
-        return Ok(None);
-    }
-    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-    for placeholder in occupied {
-        use std::os::fd::AsRawFd as _;
-        let parent = format!("/proc/self/fd/{}", placeholder.parent().as_raw_fd());
-        let events = WatchFlags::DELETE
-            | WatchFlags::MOVED_FROM
-            | WatchFlags::MOVE_SELF
-            | WatchFlags::DELETE_SELF;
-        inotify::add_watch(&watch, parent, events)?;
-    }
-    Ok(Some(watch))
 }
 
 /// The life of process 1. Returns the program's exit code.

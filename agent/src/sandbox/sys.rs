@@ -165,6 +165,15 @@ pub(super) fn deliver_signals() -> io::Result<()> {
     }
 }
 
+/// Sends SIGIO to this process whenever a name leaves the directory, until it is closed.
+pub(super) fn signal_removals(directory: BorrowedFd<'_>) -> io::Result<()> {
+    let events = DN_DELETE | DN_RENAME | DN_MULTISHOT;
+    // JUSTIFICATION: no wrapper; see the caller for why not the other interface.
+    // SAFETY: the call takes numbers only.
+    let result = unsafe { libc::fcntl(directory.as_raw_fd(), libc::F_NOTIFY, events) };
+    check(libc::c_long::from(result))
+}
+
 /// Takes over a descriptor that this process was started with.
 ///
 /// The caller must be the only one to use that number, which is so for numbers in the arguments that
@@ -212,3 +221,8 @@ fn check(result: libc::c_long) -> io::Result<()> {
         Ok(())
     }
 }
+
+// From the kernel's `fcntl.h`; the C library's bindings lack them.
+const DN_DELETE: libc::c_int = 0x8;
+const DN_RENAME: libc::c_int = 0x10;
+const DN_MULTISHOT: libc::c_int = 1 << 31;

@@ -5,7 +5,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
@@ -17,6 +16,8 @@ pub(crate) struct Client {
     events: VecDeque<Value>,
     last_id: i64,
     pub(crate) place: Place,
+    /// Where every user can execute them.
+    programs: tempfile::TempDir,
 }
 
 /// What a finished command left.
@@ -131,7 +132,8 @@ pub(crate) fn for_each_user(test: impl Fn(&mut Client)) {
 
 impl Client {
     fn new(user: Option<u32>) -> Self {
-        let mut command = Command::new(shared(Path::new(env!("CARGO_BIN_EXE_exec-server"))));
+        let programs = tempfile::tempdir().unwrap();
+        let mut command = Command::new(share(programs.path(), Path::new(EXECUTOR)));
         command.args(["--listen", "stdio"]);
         for (name, value) in exec_server(&[]).get_envs() {
             match value {
@@ -150,6 +152,7 @@ impl Client {
             events: VecDeque::new(),
             last_id: 0,
             place: Place::new(),
+            programs,
         };
         client.ok("initialize", json!({"clientName": "test"}));
         client.executor.send(&json!({"method": "initialized"}));
@@ -182,6 +185,11 @@ impl Client {
     pub(crate) fn ok(&mut self, method: &str, params: Value) -> Value {
         self.call(method, params)
             .unwrap_or_else(|err| panic!("{method}: {err:?}"))
+    }
+
+    /// This test program, where the executor can start it.
+    pub(crate) fn probe(&self) -> PathBuf {
+        share(self.programs.path(), &std::env::current_exe().unwrap())
     }
 
     /// The parameters of a start in the workspace.
@@ -253,16 +261,14 @@ impl Client {
     }
 }
 
-/// A file of the build where every user can execute it.
-pub(crate) fn shared(file: &Path) -> PathBuf {
-    static PLACE: OnceLock<tempfile::TempDir> = OnceLock::new();
-    let place = PLACE.get_or_init(|| tempfile::tempdir().unwrap());
-    open_to_all(place.path());
-    let copy = place.path().join(file.file_name().unwrap());
-    if !copy.exists() {
-        std::fs::copy(file, &copy).unwrap();
+/// A file of the build, linked or copied to where every user can execute it.
+fn share(directory: &Path, file: &Path) -> PathBuf {
+    open_to_all(directory);
+    let shared = directory.join(file.file_name().unwrap());
+    if !shared.exists() && std::fs::hard_link(file, &shared).is_err() {
+        std::fs::copy(file, &shared).unwrap();
     }
-    copy
+    shared
 }
 
 fn open_to_all(path: &Path) {
@@ -275,6 +281,8 @@ fn open_to_all(path: &Path) {
         }
     }
 }
+
+const EXECUTOR: &str = env!("CARGO_BIN_EXE_exec-server");
 
 /// `nobody` on most systems; need not have a name.
 const ORDINARY_USER: u32 = 65_534;

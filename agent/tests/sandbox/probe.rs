@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::client::{Client, shared};
+use crate::client::Client;
 
 /// Tries one thing in a sandbox and returns the error number, 0 for success.
 pub(crate) fn try_inside(client: &mut Client, what: &str, sandbox: Value) -> i32 {
-    let program: PathBuf = shared(&std::env::current_exe().unwrap());
+    let program: PathBuf = client.probe();
     let argv = [
         program.to_str().unwrap(),
         "--ignored",

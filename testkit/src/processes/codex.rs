@@ -38,6 +38,27 @@ impl Route {
     }
 }
 
+/// What the client asks its executor to enforce.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Approval {
+    /// Nothing.
+    Bypassed,
+    /// Commands only read.
+    ReadOnly,
+    /// Commands write in the workspace.
+    WorkspaceWrite,
+}
+
+impl Approval {
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Bypassed => &["--dangerously-bypass-approvals-and-sandbox"],
+            Self::ReadOnly => &["--sandbox", "read-only"],
+            Self::WorkspaceWrite => &["--sandbox", "workspace-write"],
+        }
+    }
+}
+
 /// The reference client, which works on one turn without a user.
 #[derive(Debug)]
 pub struct CodexClient;
@@ -49,13 +70,28 @@ impl CodexClient {
     ///
     /// When the client cannot be started, takes too long, or prints something that is no event.
     pub async fn turn(model: &ScriptedModel, workspace: &Workspace, route: &Route) -> Result<Turn> {
+        Self::turn_with(model, workspace, route, Approval::Bypassed).await
+    }
+
+    /// Runs one turn whose commands the client wants confined, or not.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::turn`].
+    pub async fn turn_with(
+        model: &ScriptedModel,
+        workspace: &Workspace,
+        route: &Route,
+        approval: Approval,
+    ) -> Result<Turn> {
         let mut launch = Launch::new(Binary::Codex)?;
         write_configuration(launch.home(), model.base_url())?;
         let home = launch.home().to_owned();
         launch = launch
             .env("CODEX_HOME", home)
             .current_dir(workspace.path())
-            .args(["exec", "--dangerously-bypass-approvals-and-sandbox"])
+            .arg("exec")
+            .args(approval.arguments())
             .args(["--skip-git-repo-check", "--json", "go"]);
         launch = match route {
             Route::Direct { url } => launch.env("CODEX_EXEC_SERVER_URL", url),

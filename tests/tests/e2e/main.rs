@@ -8,5 +8,6 @@ mod detached;
 mod extensions;
 mod faults;
 mod interop;
+mod sandbox;
 mod session;
 mod turn;
