@@ -346,10 +346,10 @@ struct Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.active
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&self.id);
+        let mut active = self.active.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(feed) = active.remove(&self.id).and_then(|one| one.feed) {
+            feed.end();
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use exec_proto::http::MAX_CHUNK_BYTES;
 use exec_proto::rpc::RpcError;
 use futures_util::stream;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use super::Claim;
 
@@ -24,6 +25,9 @@ pub(super) struct Feed {
     room: Arc<Semaphore>,
     /// What was taken. Held while waiting for room: a body's parts come one after another.
     taken: Mutex<Taken>,
+    /// The request is over. The HTTP library may hold on to the body for a while, when the server does
+    /// not read it.
+    over: CancellationToken,
 }
 
 enum Part {
@@ -47,6 +51,7 @@ impl Feed {
             parts,
             room: Arc::new(Semaphore::new(MAX_CHUNK_BYTES)),
             taken: Mutex::default(),
+            over: CancellationToken::new(),
         };
         let pieces = stream::unfold(Some(receiver), |receiver| async {
             let mut receiver: mpsc::Receiver<Part> = receiver?;
@@ -57,6 +62,11 @@ impl Feed {
             }
         });
         (Arc::new(feed), reqwest::Body::wrap_stream(pieces))
+    }
+
+    /// Gives up the parts that wait for room.
+    pub(super) fn end(&self) {
+        self.over.cancel();
     }
 
     /// Takes the next part, when there is room for it.
@@ -84,6 +94,7 @@ impl Feed {
         let places = tokio::select! {
             places = places => places,
             () = self.parts.closed() => None,
+            () = self.over.cancelled() => None,
         };
         let Some((mut places, share)) = places else {
             return Err(RpcError::invalid_request(
