@@ -1,6 +1,6 @@
 //! Which system calls a confined program may make: a list of what is allowed, by mode.
 //!
-//! Two filters are stacked. The first allows the calls of [`calls`] and answers everything else with
+//! Two filters are stacked. The first allows the calls of [`calls`](super::calls) and answers everything else with
 //! ENOSYS, as a kernel without that call would, so that programs fall back. The second answers calls
 //! that are known and refused with EPERM; the kernel takes the stricter answer of the two. A call
 //! through the entry of another architecture kills the program.

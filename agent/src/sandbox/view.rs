@@ -22,7 +22,7 @@ pub(crate) enum Kind {
     /// Anything else.
     File,
     /// An empty directory that only keeps a name occupied while commands run; see
-    /// [`placeholder`](super::placeholder).
+    /// [`placeholder`](mod@super::placeholder).
     Placeholder,
 }
 

@@ -171,6 +171,21 @@ fn the_environment_is_that_of_the_request_alone() {
     });
 }
 
+/// Bash reads the file when it takes its input for a network connection, which it does when it is
+/// refused the question.
+#[test]
+fn without_network_bash_does_not_read_the_file_for_interactive_shells() {
+    for_each_user(|client| {
+        std::fs::write(client.place.path("w/.bashrc"), "echo sourced\n").unwrap();
+        let mut params = client.start(
+            &["/bin/bash", "-c", "echo command"],
+            client.place.read_only(),
+        );
+        params["env"] = json!({"HOME": client.place.text("w"), "PATH": "/usr/bin:/bin"});
+        assert_eq!(client.run(params).output, "command\n");
+    });
+}
+
 #[test]
 fn unconfined_files_keep_their_host_without_network() {
     for_each_user(|client| {

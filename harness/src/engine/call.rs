@@ -92,7 +92,7 @@ pub(crate) struct Room {
 
 /// The requests without an answer, and the order in which they have yet to be sent.
 ///
-/// Bounded by the client's budgets: [`limits::CALLS_IN_FLIGHT`](crate::limits::CALLS_IN_FLIGHT)
+/// Bounded by the client's budgets: [`limits::CALLS_IN_FLIGHT`]
 /// requests of callers, plus one page per process.
 #[derive(Debug)]
 pub(crate) struct Pending {
