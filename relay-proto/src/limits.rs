@@ -84,7 +84,8 @@ pub const HANDSHAKE_FAILURE_INTERVAL: Duration = Duration::from_millis(8);
 /// How long a hole in the sequence may stay open before the stream is reset.
 ///
 /// Codex 0.169 never sends a record twice, so a hole that outlasts any reordering never fills. A
-/// reset makes its harness resume in milliseconds instead of stalling for ever.
+/// reset makes its harness resume in milliseconds instead of stalling for ever. With a peer that
+/// acknowledges there is no such limit, since the record comes again.
 pub const GAP_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Messages queued for sending on one stream. At the limit sending would block.
@@ -102,13 +103,16 @@ pub const CONNECTION_SEND_BYTES: usize = 128 * 1_048_576;
 /// do not hold up others: at most 32 MiB in all.
 pub const STREAM_SEND_BASE_BYTES: usize = 262_144;
 
-/// Received messages that may wait for the application on one stream. More resets the stream.
+/// Received messages that may wait for the application on one stream. More resets the stream. Only a
+/// peer that knows no window, or does not keep to it, gets there; see [`STREAM_WINDOW_RECORDS`].
 ///
 /// One record can hold 12,288 messages of one byte.
 pub const STREAM_RECEIVE_MESSAGES: usize = 16_384;
 
 /// Received bytes that may wait for the application on one stream, in complete messages. More
-/// resets the stream. A larger single message is accepted when nothing else waits.
+/// resets the stream. A larger single message is accepted when nothing else waits. Only a peer that
+/// knows no window gets there, or one that exceeds its window by as much; see
+/// [`STREAM_WINDOW_BYTES`].
 pub const STREAM_RECEIVE_BYTES: usize = 16 * 1_048_576;
 
 /// Received bytes held on all streams of a connection: reordering, partial and waiting messages.
