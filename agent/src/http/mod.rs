@@ -9,6 +9,7 @@
 //! | [`request`] | parameters to a request, with the texts of the reference for each mistake |
 //! | [`variables`] | which environment variables a header may carry |
 //! | [`redirect`] | what a redirect does to a request, as a pure function |
+//! | [`cookies`] | the few cookies that are kept, and for which hosts |
 //! | [`upload`] | streamed bodies of requests, with backpressure |
 //! | [`body`] | whole bodies with a limit, streamed bodies with backpressure |
 //!
@@ -16,6 +17,7 @@
 //! calls (proxies, certificate authorities), so connections are pooled across sessions.
 
 mod body;
+mod cookies;
 mod error;
 mod redirect;
 mod request;
@@ -26,7 +28,7 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use exec_proto::{
@@ -36,6 +38,7 @@ use exec_proto::{
     },
     rpc::RpcError,
 };
+use http::header;
 use registry_client::{Connector, ConnectorConfig};
 use reqwest::Response;
 use tokio::{task::JoinSet, time::Instant};
@@ -43,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::rpc::Outbox;
 use body::BodyStream;
+use cookies::CookieJar;
 use request::Checked;
 use upload::Feed;
 pub use upload::Upload;
@@ -53,6 +57,7 @@ pub struct HttpClient {
     config: ConnectorConfig,
     variables: HeaderVariables,
     connector: OnceLock<Connector>,
+    cookies: CookieJar,
 }
 
 /// The HTTP requests of one JSON-RPC connection. Dropping it ends them, upstream included.
@@ -87,6 +92,7 @@ impl HttpClient {
             config,
             variables,
             connector: OnceLock::new(),
+            cookies: CookieJar::default(),
         }
     }
 
@@ -115,9 +121,15 @@ impl HttpClient {
             hop.body = Some(bytes::Bytes::new());
         }
         for _ in 0..=MAX_REDIRECTS {
+            let mut headers = hop.headers.clone();
+            if !headers.contains_key(header::COOKIE)
+                && let Some(kept) = self.cookies.header(&hop.url, SystemTime::now())
+            {
+                headers.insert(header::COOKIE, kept);
+            }
             let mut builder = client
                 .request(hop.method.clone(), hop.url.clone())
-                .headers(hop.headers.clone());
+                .headers(headers);
             if let Some(body) = &hop.body {
                 builder = match upload.take() {
                     Some(upload) => builder.body(upload),
@@ -135,6 +147,8 @@ impl HttpClient {
             let response = builder.send().await.map_err(|error| {
                 deadline.explain(error, |cause| error::not_sent(&hop.url, &cause))
             })?;
+            self.cookies
+                .store(&hop.url, response.headers(), SystemTime::now());
             if policy == RedirectPolicy::Stop {
                 return Ok(response);
             }

@@ -15,6 +15,8 @@ use wiremock::{
 
 use super::*;
 
+mod affinity;
+
 fn connection() -> (HttpConnection, mpsc::Receiver<Bytes>) {
     let config = ConnectorConfig {
         environment: ConnectorEnvironment::empty(),
