@@ -137,10 +137,19 @@ fn tests(nextest: &Path, programs: &Path, codex: &Path, counts: &mut Option<Stri
             "--no-fail-fast",
             "--color",
             "never",
+            // What failed stands at the end, not between a thousand lines of what passed.
+            "--status-level",
+            "slow",
+            "--final-status-level",
+            "fail",
+            "--failure-output",
+            "final",
         ])
         .current_dir(crate::commands::root()?)
         .env("E2E_BIN_DIR", programs)
         .env("E2E_CODEX", codex)
+        // An error says what was being done; the frames of the runtime would bury that.
+        .env("RUST_LIB_BACKTRACE", "0")
         .stdin(Stdio::null())
         .stdout(std::io::stderr())
         .stderr(Stdio::piped());

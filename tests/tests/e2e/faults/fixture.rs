@@ -10,7 +10,7 @@ use registry_client::{
 use relay_proto::ids::EnvironmentId;
 use tempfile::TempDir;
 use testkit::{
-    faults::FaultProxy,
+    faults::{End, FaultProxy},
     processes::{Child, Cloud, CloudOptions, ENVIRONMENT},
     workspace::Workspace,
 };
@@ -68,6 +68,13 @@ impl Fixture {
             config: ClientConfig::default(),
         };
         Ok(Client::connect(options).await?)
+    }
+
+    /// Cuts the websockets of `end`, once there is one: after an earlier cut it may be on its way.
+    pub(super) async fn cut_end(&self, end: End) -> Result<()> {
+        testkit::until(async || self.proxy.cut_end(end) > 0)
+            .await
+            .with_context(|| format!("no {end:?} to cut off"))
     }
 
     pub(super) fn unharmed(&self, executor: &Child) -> Result<()> {

@@ -18,6 +18,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use harness::{Client, Command, Error};
+use testkit::{faults::Counts, processes::DEADLINE};
 use tokio::{
     sync::watch,
     task::JoinSet,
@@ -116,6 +117,25 @@ impl Load {
         let reached = self.reaches(count, deadline).await?;
         let done = *self.done.borrow();
         ensure!(reached, "only {done} commands had ended after {deadline:?}");
+        Ok(())
+    }
+
+    /// Lets commands run until the faults that were drawn are `enough`.
+    ///
+    /// # Errors
+    ///
+    /// When a command went wrong, or so many faults did not come in time.
+    pub(super) async fn goes_on_until(
+        &mut self,
+        fixture: &Fixture,
+        enough: impl Fn(&Counts) -> bool,
+    ) -> Result<()> {
+        let began = Instant::now();
+        while !enough(&fixture.proxy.counts()) {
+            let counts = fixture.proxy.counts();
+            ensure!(began.elapsed() < DEADLINE, "too few faults: {counts:?}");
+            self.progress(5, DEADLINE).await?;
+        }
         Ok(())
     }
 
