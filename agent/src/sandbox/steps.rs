@@ -209,13 +209,14 @@ impl Builder {
                 self.keep_around(link, &above, around);
                 self.actions.entry(link.to_owned()).or_insert(Action::Pin);
             }
-            Access::Hidden => {
+            // Under a denied directory a narrower rule shows something, by the way that leads there.
+            Access::Hidden | Access::Deny => {
                 let target = view.read_link(link).map_err(|err| {
                     Refusal::Unenforceable(format!("a link of the policy cannot be read: {err}"))
                 })?;
                 self.point(above, link, PointKind::Link(target));
             }
-            Access::Read | Access::Deny => {}
+            Access::Read => {}
         }
         Ok(())
     }

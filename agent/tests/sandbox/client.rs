@@ -35,7 +35,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().canonicalize().unwrap();
         let place = Self {
@@ -46,18 +46,25 @@ impl Place {
             ("w/a.txt", "a\n"),
             ("w/.env", "secret\n"),
             ("w/.git/config", "git\n"),
-            ("w/sub/b.env", "b\n"),
+            ("w/sub/b.env", "inner\n"),
+            ("w/sub/deep/c.env", "deeper\n"),
             ("w/private/p.txt", "p\n"),
             ("w/private/open/f.txt", "f\n"),
             ("w/docs/d.md", "d\n"),
+            ("w2/file", "w2\n"),
             ("o/o.txt", "o\n"),
         ] {
             let path = place.root.join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, content).unwrap();
         }
-        open_to_all(&place.root);
+        place.open();
         place
+    }
+
+    /// Lets every user change everything.
+    pub(crate) fn open(&self) {
+        open_to_all(&self.root);
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -122,16 +129,30 @@ pub(crate) fn with_network(mut context: Value) -> Value {
     context
 }
 
+/// What is special about an executor.
+#[derive(Debug, Default)]
+pub(crate) struct Setup {
+    /// Of its environment.
+    pub(crate) variables: Vec<(String, String)>,
+    /// Besides those that make it listen.
+    pub(crate) arguments: Vec<String>,
+}
+
 /// Runs `test` with every kind of executor that the user of the tests can start.
 pub(crate) fn for_each_user(test: impl Fn(&mut Client)) {
-    test(&mut Client::new(None));
+    for_each_user_with(&Setup::default(), test);
+}
+
+/// The same with special executors.
+pub(crate) fn for_each_user_with(setup: &Setup, test: impl Fn(&mut Client)) {
+    test(&mut Client::new(None, setup));
     if rustix::process::geteuid().is_root() {
-        test(&mut Client::new(Some(ORDINARY_USER)));
+        test(&mut Client::new(Some(ORDINARY_USER), setup));
     }
 }
 
 impl Client {
-    fn new(user: Option<u32>) -> Self {
+    fn new(user: Option<u32>, setup: &Setup) -> Self {
         let programs = tempfile::tempdir().unwrap();
         let mut command = Command::new(share(programs.path(), Path::new(EXECUTOR)));
         command.args(["--listen", "stdio"]);
@@ -143,7 +164,9 @@ impl Client {
         }
         command
             .current_dir("/")
-            .env("EXECUTOR_ONLY", "value of the executor");
+            .env("EXECUTOR_ONLY", "value of the executor")
+            .args(&setup.arguments)
+            .envs(setup.variables.iter().map(|(name, value)| (name, value)));
         if let Some(user) = user {
             command.uid(user).gid(user);
         }
@@ -159,12 +182,18 @@ impl Client {
         client
     }
 
-    /// Sends a request and waits for its answer; events before it are kept.
-    pub(crate) fn call(&mut self, method: &str, params: Value) -> Result<Value, (i64, String)> {
+    /// Sends a request whose answer nobody waits for.
+    pub(crate) fn send(&mut self, method: &str, params: Value) -> i64 {
         self.last_id += 1;
         let id = self.last_id;
         self.executor
             .send(&json!({"id": id, "method": method, "params": params}));
+        id
+    }
+
+    /// Sends a request and waits for its answer; events before it are kept.
+    pub(crate) fn call(&mut self, method: &str, params: Value) -> Result<Value, (i64, String)> {
+        let id = self.send(method, params);
         let events = &mut self.events;
         let answer = self.executor.receive(|message| {
             if message.get("method").is_some() {
@@ -238,13 +267,23 @@ impl Client {
     }
 
     fn follow(&mut self, id: &Value, finished: &mut Finished) -> bool {
-        let event = self.events.pop_front();
-        let event = event.unwrap_or_else(|| {
-            self.executor
-                .receive(|message| message.get("method").is_some().then(|| message.clone()))
-        });
+        let is_of = |event: &Value| event["params"]["processId"] == *id;
+        let event = match self.events.iter().position(is_of) {
+            Some(at) => self.events.remove(at).unwrap(),
+            None => {
+                let events = &mut self.events;
+                self.executor.receive(|message| {
+                    // Nor an answer that nobody waits for.
+                    message.get("method")?;
+                    if is_of(message) {
+                        return Some(message.clone());
+                    }
+                    events.push_back(message.clone());
+                    None
+                })
+            }
+        };
         let params = &event["params"];
-        assert_eq!(params["processId"], *id, "{event}");
         match event["method"].as_str().unwrap() {
             "process/output" => {
                 let chunk = exec_proto::base64::decode(params["chunk"].as_str().unwrap()).unwrap();
@@ -271,8 +310,11 @@ fn share(directory: &Path, file: &Path) -> PathBuf {
     shared
 }
 
-fn open_to_all(path: &Path) {
+pub(crate) fn open_to_all(path: &Path) {
     let metadata = std::fs::symlink_metadata(path).unwrap();
+    if metadata.is_symlink() {
+        return;
+    }
     let mode = metadata.permissions().mode() | 0o666 | if metadata.is_dir() { 0o111 } else { 0 };
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     if metadata.is_dir() {

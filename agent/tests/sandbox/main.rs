@@ -8,6 +8,8 @@
 mod support;
 
 #[cfg(test)]
+mod cases;
+#[cfg(test)]
 mod client;
 #[cfg(test)]
 mod escapes;
@@ -21,3 +23,5 @@ mod policy;
 mod probe;
 #[cfg(test)]
 mod programs;
+#[cfg(test)]
+mod weaknesses;
