@@ -47,6 +47,11 @@ pub(crate) const TEST: &[Need] = &[
         program: "timeout",
         package: "coreutils",
     },
+    // Its state is captured and restored by tests.
+    Need {
+        program: "zsh",
+        package: "zsh",
+    },
 ];
 
 /// Installs what is missing when that is possible.

@@ -51,6 +51,8 @@ pub(crate) struct TableConfig {
     pub(crate) closed_retention: Duration,
     /// How much output the closed records of one session hold together.
     pub(crate) closed_output_bytes: usize,
+    /// How long the capture of a shell snapshot may take.
+    pub(crate) snapshot_time: Duration,
     /// Owns the tasks of all processes.
     pub(crate) tasks: TaskTracker,
     /// Ends retention early.

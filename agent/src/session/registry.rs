@@ -41,6 +41,8 @@ pub struct SessionsConfig {
     /// How much output the closed records of one session hold together; beyond it the oldest
     /// records go early.
     pub closed_output_bytes: usize,
+    /// How long the profile of a login shell may take for its state to be kept for later commands.
+    pub snapshot_time: Duration,
     /// Requests of one connection that work on files at the same time, and HTTP requests, each.
     /// Those that mostly wait (starts, long polls, writes to a program that does not read) and
     /// control methods do not count.
@@ -63,6 +65,7 @@ impl SessionsConfig {
             detached_ttl_max: Duration::from_secs(24 * 60 * 60),
             closed_retention: Duration::from_secs(80),
             closed_output_bytes: 64 << 20,
+            snapshot_time: Duration::from_secs(10),
             concurrent_requests: 64,
             stream_idle: Duration::from_secs(30 * 60),
         }
@@ -125,6 +128,7 @@ impl Sessions {
             spawner: Spawner::start()?,
             closed_retention: config.closed_retention,
             closed_output_bytes: config.closed_output_bytes,
+            snapshot_time: config.snapshot_time,
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
         };

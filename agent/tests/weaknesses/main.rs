@@ -10,7 +10,7 @@
 //! | 5 who does not read cannot cancel | `a_client_that_does_not_read_can_still_end_its_process` |
 //! | 7 many small calls at the start | `forty_small_file_calls_take_one_round_trip`, `calls_are_made_in_order_and_each_has_its_own_outcome` |
 //! | 8 one block in flight | `blocks_of_a_file_can_be_under_way_at_once` |
-//! | 9 each login shell pays for its profile | `state_of_the_profile_is_restored_without_running_it_again` |
+//! | 9 each login shell pays for its profile | `state_of_the_profile_is_restored_without_running_it_again`, `profile_that_takes_too_long_is_not_waited_for_again` |
 //! | 10 no window resize, no `TERM` | `terminal_has_the_size_and_the_kind_that_were_asked_for`, `program_hears_of_a_new_size` |
 //! | 11 input cannot be closed | `closed_input_lets_a_filter_finish`, `input_is_closed_in_order_and_only_where_it_can_be` |
 //! | 12 one signal, no clean end | `signals_arrive_by_name`, `grace_lets_a_program_clean_up` |

@@ -93,7 +93,7 @@ impl Reservation {
                 argv,
                 variables,
                 state,
-            }) => (argv, variables, Some(state)),
+            }) => (argv, variables, state),
             None => {
                 let variables = config.environment.child_variables(
                     params.env_policy.as_ref(),

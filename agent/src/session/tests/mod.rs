@@ -48,7 +48,11 @@ fn config() -> SessionsConfig {
         ConnectorConfig::default(),
         HeaderVariables::new(|_| None, []),
     );
-    SessionsConfig::new(Arc::new(environment), Arc::new(http))
+    SessionsConfig {
+        // A busy machine must not be taken for a slow profile.
+        snapshot_time: Duration::from_secs(60),
+        ..SessionsConfig::new(Arc::new(environment), Arc::new(http))
+    }
 }
 
 fn sessions() -> Arc<Sessions> {

@@ -1,32 +1,66 @@
 use super::*;
 
-/// A home directory with a profile that counts how often it ran.
+/// A shell with the file that its login shells read.
+struct Shell {
+    name: &'static str,
+    path: &'static str,
+    profile: &'static str,
+}
+
+const BASH: Shell = Shell {
+    name: "bash",
+    path: "/bin/bash",
+    profile: ".bash_profile",
+};
+const ZSH: Shell = Shell {
+    name: "zsh",
+    path: "/bin/zsh",
+    profile: ".zprofile",
+};
+const SH: Shell = Shell {
+    name: "sh",
+    path: "/bin/sh",
+    profile: ".profile",
+};
+
+impl Shell {
+    /// A home directory with a profile that counts how often it ran.
+    fn home(&self, profile: &str) -> tempfile::TempDir {
+        let home = tempfile::tempdir().unwrap();
+        let count = home.path().join("runs");
+        let text = format!("echo run >> {}\n{profile}\n", count.display());
+        std::fs::write(home.path().join(self.profile), text).unwrap();
+        home
+    }
+
+    /// A start of a login shell that may use the snapshot of scope `s`.
+    fn login(&self, id: &str, home: &tempfile::TempDir, argv: &[&str]) -> Value {
+        let policy = json!({
+            "inherit": "none", "ignoreDefaultExcludes": true, "exclude": ["DROPPED"], "includeOnly": [],
+            "set": {"HOME": home.path(), "PATH": "/usr/bin:/bin"},
+        });
+        let shell = json!({"name": self.name, "path": self.path});
+        let argv: Vec<&str> = [self.path, "-lc"].iter().chain(argv).copied().collect();
+        let params = with(start(id, &argv), "envPolicy", policy);
+        let params = with(
+            params,
+            "shellSnapshot",
+            json!({"scopeId": "s", "shell": shell}),
+        );
+        with(params, "env", json!({"GIVEN": "request"}))
+    }
+}
+
 fn home(profile: &str) -> tempfile::TempDir {
-    let home = tempfile::tempdir().unwrap();
-    let count = home.path().join("runs");
-    let text = format!("echo run >> {}\n{profile}\n", count.display());
-    std::fs::write(home.path().join(".bash_profile"), text).unwrap();
-    home
+    BASH.home(profile)
 }
 
 fn runs(home: &tempfile::TempDir) -> usize {
     std::fs::read_to_string(home.path().join("runs")).map_or(0, |text| text.lines().count())
 }
 
-/// A start of a login shell that may use the snapshot of scope `s`.
 fn login(id: &str, home: &tempfile::TempDir, argv: &[&str]) -> Value {
-    let policy = json!({
-        "inherit": "none", "ignoreDefaultExcludes": true, "exclude": ["DROPPED"], "includeOnly": [],
-        "set": {"HOME": home.path(), "PATH": "/usr/bin:/bin"},
-    });
-    let snapshot = json!({"scopeId": "s", "shell": {"name": "bash", "path": "/bin/bash"}});
-    let argv: Vec<&str> = ["/bin/bash", "-lc"].iter().chain(argv).copied().collect();
-    let params = with(start(id, &argv), "envPolicy", policy);
-    with(
-        with(params, "shellSnapshot", snapshot),
-        "env",
-        json!({"GIVEN": "request"}),
-    )
+    BASH.login(id, home, argv)
 }
 
 async fn run(client: &mut Client, params: Value) -> Collected {
@@ -68,30 +102,135 @@ async fn state_of_the_profile_is_restored_without_running_it_again() {
 }
 
 #[tokio::test]
+async fn state_of_zsh_is_restored_with_its_options_and_all_kinds_of_aliases() {
+    let sessions = sessions();
+    let (mut client, _) = Client::open(&sessions).await;
+    let home = ZSH.home(
+        "echo noise; echo noise >&2\n\
+         export EXPORTED='a b\nc' GIVEN=profile DROPPED=1\n\
+         setopt extended_glob ksh_glob err_return no_unset\n\
+         alias greet='echo hello' printf='printf ' eval='false'; alias -g LOUD='| tr a-z A-Z'; alias -s txt='echo text'\n\
+         fpath=($HOME/functions $fpath); autoload -Uz loaded_late\n\
+         zmodload zsh/datetime; hash -d there=/usr; umask 027\n\
+         matches() { case $1 in @(x|y)) echo yes;; *) echo no;; esac; }\n\
+         'odd name'() { echo odd; }",
+    );
+    std::fs::create_dir(home.path().join("functions")).unwrap();
+    std::fs::write(home.path().join("functions/loaded_late"), "echo late\n").unwrap();
+    let command = "echo \"$EXPORTED|$GIVEN|${DROPPED-unset}|$0|$*\"\ngreet; echo up LOUD; a.txt\n\
+                   matches x; 'odd name'; loaded_late; echo ${EPOCHSECONDS//[0-9]##/digits} ~there; umask\n\
+                   for option in login extendedglob kshglob errreturn unset aliases rcs; do [[ -o $option ]] && echo -n $option\\ || echo -n no_$option\\ ; done\n\
+                   ls /proc/self/fd | tr '\\n' ' '; exit 3";
+    for id in ["first", "second"] {
+        let all = run(
+            &mut client,
+            ZSH.login(id, &home, &[command, "name", "one", "two"]),
+        )
+        .await;
+        let expected = "a b\nc|request|unset|name|one two\nhello\nUP\ntext a.txt\n\
+                        yes\nodd\nlate\ndigits /usr\n027\n\
+                        login extendedglob kshglob errreturn no_unset aliases rcs 0 1 2 3 ";
+        assert_eq!(
+            (all.stdout.as_str(), all.stderr.as_str()),
+            (expected, ""),
+            "{id}"
+        );
+        assert_eq!(all.exit_code, Some(3));
+    }
+    assert_eq!(runs(&home), 1);
+}
+
+#[tokio::test]
+async fn state_of_the_posix_shell_is_restored_as_far_as_it_can_be_told() {
+    let sessions = sessions();
+    let (mut client, _) = Client::open(&sessions).await;
+    let home = SH.home(
+        "echo noise; echo noise >&2\n\
+         export EXPORTED='a b\nc' GIVEN=profile DROPPED=1\n\
+         alias greet='echo hello' quote='echo \"it'\\''s\ntwo\"' echo='echo'\n\
+         set -f -u; umask 027",
+    );
+    let command = "echo \"$EXPORTED|$GIVEN|${DROPPED-unset}|$0|$*\"\ngreet; quote; echo *; umask\n\
+                   env | grep -c STATE; ls /proc/self/fd | tr '\\n' ' '; echo $NOT_SET; echo never";
+    for id in ["first", "second"] {
+        let params = SH.login(id, &home, &[command, "name", "one", "two"]);
+        let all = run(&mut client, params).await;
+        let expected = "a b\nc|request|unset|name|one two\nhello\nit's\ntwo\n*\n0027\n0\n0 1 2 3 ";
+        assert_eq!(all.stdout, expected, "{id}: {}", all.stderr);
+        assert!(all.stderr.contains("NOT_SET"), "{}", all.stderr);
+    }
+    assert_eq!(runs(&home), 1);
+}
+
+#[tokio::test]
+async fn functions_of_the_posix_shell_are_never_missing() {
+    let sessions = sessions();
+    let (mut client, _) = Client::open(&sessions).await;
+    for (i, profile) in [
+        "greet() { echo hello; }",
+        "eval 'gre''et() { echo hello; }'",
+        ". $HOME/more",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let home = SH.home(profile);
+        std::fs::write(home.path().join("more"), "greet ( )\n{ echo hello; }\n").unwrap();
+        for round in 0..2 {
+            let params = SH.login(&format!("p{i}{round}"), &home, &["greet"]);
+            assert_eq!(
+                run(&mut client, params).await.stdout,
+                "hello\n",
+                "{profile}"
+            );
+        }
+    }
+}
+
+/// Where the POSIX shell is bash, it can tell its functions.
+#[tokio::test]
+async fn functions_come_back_where_the_posix_shell_is_bash() {
+    let sessions = sessions();
+    let (mut client, _) = Client::open(&sessions).await;
+    let home = SH.home("greet() { echo hello; }; export -f greet; alias again=greet; set -u");
+    let sh = home.path().join("sh");
+    std::os::unix::fs::symlink("/bin/bash", &sh).unwrap();
+    let command = "greet; again; bash -c greet; echo $-";
+    for id in ["first", "second"] {
+        let mut params = SH.login(id, &home, &[command]);
+        params["argv"][0] = json!(sh);
+        params["shellSnapshot"]["shell"]["path"] = json!(sh);
+        let all = run(&mut client, params).await;
+        assert_eq!(all.stdout, "hello\nhello\nhello\nhuBc\n", "{}", all.stderr);
+    }
+    assert_eq!(runs(&home), 1);
+}
+
+#[tokio::test]
 async fn snapshot_and_login_shell_agree_on_names_and_arguments() {
     let sessions = sessions();
     let (mut client, _) = Client::open(&sessions).await;
-    let home = home("");
-    let command = "printf '<%s>' \"$0\" \"$#\" \"$@\"";
-    let cases: [&[&str]; 3] = [
-        &[command],
-        &[command, "n"],
-        &[command, "n", "", "a b", "$x"],
-    ];
-    for (i, argv) in cases.iter().enumerate() {
-        let restored = run(&mut client, login(&format!("r{i}"), &home, argv)).await;
-        let plain = with(
-            login(&format!("p{i}"), &home, argv),
-            "shellSnapshot",
-            json!(null),
-        );
-        assert_eq!(
-            restored.stdout,
-            run(&mut client, plain).await.stdout,
-            "{argv:?}"
-        );
+    for shell in [BASH, ZSH, SH] {
+        let home = shell.home("");
+        let command = "printf '<%s>' \"$0\" \"$#\" \"$@\"; false";
+        let cases: [&[&str]; 3] = [
+            &[command],
+            &[command, "n"],
+            &[command, "n", "", "a b", "$x"],
+        ];
+        for (i, argv) in cases.iter().enumerate() {
+            let id = format!("{}{i}", shell.name);
+            let restored = run(&mut client, shell.login(&id, &home, argv)).await;
+            let plain = shell.login(&format!("{id} plain"), &home, argv);
+            let plain = run(&mut client, with(plain, "shellSnapshot", json!(null))).await;
+            assert_eq!(
+                (&restored.stdout, restored.exit_code),
+                (&plain.stdout, plain.exit_code),
+                "{id}"
+            );
+        }
+        assert_eq!(runs(&home), 1 + cases.len(), "{}", shell.name);
     }
-    assert_eq!(runs(&home), 1 + cases.len());
 }
 
 #[tokio::test]
@@ -99,12 +238,41 @@ async fn profile_that_cannot_be_captured_leaves_a_plain_login_shell() {
     let sessions = sessions();
     let (mut client, _) = Client::open(&sessions).await;
     // The capture's command is not the one that the profile lets through.
-    let home = home("case $BASH_EXECUTION_STRING in *MARKED*) ;; *) exit 0;; esac");
-    for id in ["first", "second"] {
+    for (shell, profile) in [
+        (
+            BASH,
+            "case $BASH_EXECUTION_STRING in *MARKED*) ;; *) exit 0;; esac",
+        ),
+        (
+            ZSH,
+            "case $ZSH_EXECUTION_STRING in *MARKED*) ;; *) exit 0;; esac",
+        ),
+        (SH, "case $- in *v*) exit 0;; esac"),
+    ] {
+        let home = shell.home(profile);
+        for id in ["first", "second"] {
+            let params = shell.login(&format!("{id} {}", shell.name), &home, &["echo MARKED"]);
+            assert_eq!(run(&mut client, params).await.stdout, "MARKED\n");
+        }
+        assert_eq!(runs(&home), 4, "failures are not remembered");
+    }
+}
+
+/// The reference tries again for each command, each of which then takes ten seconds longer.
+#[tokio::test]
+async fn profile_that_takes_too_long_is_not_waited_for_again() {
+    let config = SessionsConfig {
+        snapshot_time: Duration::from_millis(200),
+        ..config()
+    };
+    let sessions = Sessions::new(config).unwrap();
+    let (mut client, _) = Client::open(&sessions).await;
+    let home = home("case $BASH_EXECUTION_STRING in *MARKED*) ;; *) sleep 600;; esac");
+    for id in ["first", "second", "third"] {
         let all = run(&mut client, login(id, &home, &["echo MARKED"])).await;
         assert_eq!(all.stdout, "MARKED\n");
     }
-    assert_eq!(runs(&home), 4, "failures are not remembered");
+    assert_eq!(runs(&home), 1 + 3, "one capture");
 }
 
 #[tokio::test]
@@ -124,7 +292,7 @@ async fn snapshots_are_kept_apart_by_scope_directory_and_session() {
 }
 
 #[tokio::test]
-async fn other_commands_and_shells_run_as_they_are() {
+async fn other_commands_run_as_they_are() {
     let sessions = sessions();
     let (mut client, _) = Client::open(&sessions).await;
     let home = home("");
@@ -132,10 +300,10 @@ async fn other_commands_and_shells_run_as_they_are() {
     plain["argv"][1] = json!("-c");
     assert_eq!(run(&mut client, plain).await.stdout, "x\n");
     assert_eq!(runs(&home), 0);
-    let mut sh = login("sh", &home, &["echo x"]);
-    sh["argv"][0] = json!("/bin/sh");
-    sh["shellSnapshot"]["shell"] = json!({"name": "sh", "path": "/bin/sh"});
-    assert_eq!(run(&mut client, sh).await.stdout, "x\n");
+    let mut elsewhere = login("elsewhere", &home, &["echo x"]);
+    elsewhere["shellSnapshot"]["shell"]["path"] = json!("/usr/bin/bash");
+    assert_eq!(run(&mut client, elsewhere).await.stdout, "x\n");
+    assert_eq!(runs(&home), 1);
 }
 
 #[tokio::test]
