@@ -82,6 +82,11 @@ pub struct Cli {
     #[arg(long)]
     pub no_tcp: bool,
 
+    /// Longest life without a connection that a client gets when it asks for one, 80 to 2592000
+    /// seconds [default: 86400]
+    #[arg(long, value_name = "SECONDS")]
+    pub keep_max_secs: Option<u64>,
+
     /// Require authentication of websocket peers
     #[arg(long, value_name = "MODE")]
     pub ws_auth: Option<AuthMode>,

@@ -6,7 +6,7 @@
 
 mod file;
 
-use std::{fmt, num::NonZeroUsize, path::PathBuf};
+use std::{fmt, num::NonZeroUsize, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use registry_client::{RegistryUrl, RegistryUrlError};
 use relay_proto::ids::EnvironmentId;
@@ -29,6 +29,8 @@ pub struct Settings {
     pub http_header_env: Vec<String>,
     /// Whether clients may open TCP connections from here.
     pub tcp: bool,
+    /// Longest life without a connection that a client gets, if the default is not wanted.
+    pub keep_max: Option<Duration>,
 }
 
 /// What the executor does.
@@ -111,6 +113,14 @@ impl Settings {
             _ => cli.http_header_env.clone(),
         };
         let tcp = !(cli.no_tcp || file.no_tcp.unwrap_or(false));
+        let keep_max = cli.keep_max_secs.or(file.keep_max_secs);
+        if keep_max.is_some_and(|secs| !KEEP_MAX_SECS.contains(&secs)) {
+            problems.push(format!(
+                "--keep-max-secs must be between {} and {}",
+                KEEP_MAX_SECS.start(),
+                KEEP_MAX_SECS.end()
+            ));
+        }
         let mode = if is_remote(&cli, &environment, &file) {
             remote(cli, environment, file, has_secret, &mut problems)
                 .map(|remote| Mode::Remote(Box::new(remote)))
@@ -123,6 +133,7 @@ impl Settings {
                 concurrent_requests,
                 http_header_env,
                 tcp,
+                keep_max: keep_max.map(Duration::from_secs),
             }),
             _ => Err(ConfigError(problems)),
         }
@@ -309,6 +320,8 @@ fn listen(
     Some(Mode::Listen { address, auth })
 }
 
+/// From the life that every session has, so that nobody can be kept longer, to 30 days.
+const KEEP_MAX_SECS: RangeInclusive<u64> = 80..=30 * 24 * 60 * 60;
 const REMOTE_URL: &str = "EXEC_SERVER_REMOTE_URL";
 const ENVIRONMENT_ID: &str = "EXEC_SERVER_ENVIRONMENT_ID";
 const EXIT_ON_STDIN_CLOSE: &str = "EXEC_SERVER_EXIT_ON_STDIN_CLOSE";

@@ -105,6 +105,9 @@ fn sessions(settings: &Settings) -> Result<Arc<Sessions>, Failure> {
     if let Some(count) = settings.concurrent_requests {
         config.concurrent_requests = count.get();
     }
+    if let Some(longest) = settings.keep_max {
+        config.detached_ttl_max = longest;
+    }
     Ok(Sessions::new(config)?)
 }
 

@@ -233,6 +233,28 @@ fn stdio_writes_the_replies_that_are_due_and_ends_with_its_input() {
 }
 
 #[test]
+fn operator_limits_how_long_a_session_is_kept() {
+    for (arguments, granted) in [
+        (&["--listen", "stdio"][..], 86_400_000),
+        (&["--listen", "stdio", "--keep-max-secs", "600"], 600_000),
+        (
+            &["--listen", "stdio", "--keep-max-secs", "172800"],
+            172_800_000,
+        ),
+    ] {
+        let mut executor = Executor::spawn(exec_server(arguments));
+        handshake(&mut executor);
+        executor.send(&serde_json::json!({
+            "id": 2, "method": "session/keep", "params": {"detachedMs": 1_000_000_000}}));
+        let answer = executor.answer(2);
+        assert_eq!(
+            answer["result"]["detachedMs"], granted,
+            "{arguments:?}: {answer}"
+        );
+    }
+}
+
+#[test]
 fn shutdown_kills_the_processes() {
     let mut executor = Executor::spawn(exec_server(&["--listen", "stdio"]));
     handshake(&mut executor);

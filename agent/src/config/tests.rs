@@ -219,3 +219,23 @@ fn a_non_loopback_address_is_fine_with_authentication() {
     .unwrap();
     assert!(matches!(settings.mode, Mode::Listen { auth: Some(_), .. }));
 }
+
+#[test]
+fn longest_life_without_a_connection_has_a_range() {
+    let keep = |arguments: &[&str]| resolve(arguments, &[]).unwrap().keep_max;
+    assert_eq!(keep(&[]), None);
+    for secs in ["80", "3600", "2592000"] {
+        let expected = Duration::from_secs(secs.parse().unwrap());
+        assert_eq!(keep(&["--keep-max-secs", secs]), Some(expected));
+    }
+    let expected = ["--keep-max-secs must be between 80 and 2592000"];
+    for secs in ["0", "79", "2592001"] {
+        assert_eq!(problems(&["--keep-max-secs", secs], &[]), expected);
+    }
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "keep_max_secs = 100").unwrap();
+    let path = file.path().to_str().unwrap();
+    assert_eq!(keep(&["--config", path]), Some(Duration::from_secs(100)));
+    let both = ["--config", path, "--keep-max-secs", "200"];
+    assert_eq!(keep(&both), Some(Duration::from_secs(200)));
+}
