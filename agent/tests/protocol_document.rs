@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "support/sources.rs"]
+mod sources;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -48,16 +51,7 @@ fn flags_of_the_document_are_those_of_the_code() {
 
 #[test]
 fn every_test_of_the_version_matrix_exists() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut sources = String::new();
-    for directory in [
-        "src",
-        "../exec-proto/src",
-        "../harness/src",
-        "../tests/tests",
-    ] {
-        read_sources(&root.join(directory), &mut sources);
-    }
+    let tests = sources::tests_of_this_project();
     let document = document();
     let matrix = section(&document, "### 2.21 Version matrix");
     let is_name = |text: &&str| {
@@ -69,7 +63,7 @@ fn every_test_of_the_version_matrix_exists() {
     let names: BTreeSet<&str> = quoted(matrix).filter(is_name).collect();
     assert!(names.len() > 40, "{}", names.len());
     for name in names {
-        assert!(sources.contains(&format!("fn {name}(")), "{name}");
+        assert!(tests.contains(name), "{name}");
     }
 }
 
@@ -156,15 +150,4 @@ fn examples_of_the_document_are_messages_of_the_protocol() {
         }
     }
     assert!(examples > 10, "{examples}");
-}
-
-fn read_sources(directory: &Path, sources: &mut String) {
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            read_sources(&path, sources);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            sources.push_str(&std::fs::read_to_string(&path).unwrap());
-        }
-    }
 }
