@@ -24,11 +24,20 @@ use crate::limits;
 pub(crate) struct Credit {
     /// Plaintext bytes that were opened in sequence.
     opened: u64,
-    /// Room held for a message larger than the window; its length.
-    reserved: usize,
+    /// Room held for a message larger than the window.
+    reserved: Option<Room>,
     granted: Grant,
     /// What the peer was told last.
     told: Grant,
+}
+
+/// Room for one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Room {
+    /// Where its message begins in the plaintext. Its length would not tell it from the next one,
+    /// which may be just as long.
+    begins: u64,
+    length: usize,
 }
 
 /// What a peer may send, counted from the beginning of the stream.
@@ -63,35 +72,47 @@ impl Credit {
     pub(crate) fn wanted(&self, backlog: Backlog) -> Option<usize> {
         backlog
             .expected
-            .filter(|&length| length > limits::STREAM_WINDOW_BYTES && self.reserved == 0)
+            .filter(|&length| length > limits::STREAM_WINDOW_BYTES && self.reserved.is_none())
     }
 
     /// Takes room for the message in progress.
-    pub(crate) fn reserve(&mut self, bytes: usize) {
-        self.reserved = bytes;
+    pub(crate) fn reserve(&mut self, length: usize, backlog: Backlog) {
+        let begins = self.begin_of_partial(backlog);
+        self.reserved = Some(Room { begins, length });
     }
 
     /// Room held.
     pub(crate) fn reserved(&self) -> usize {
-        self.reserved
+        self.reserved.map_or(0, |room| room.length)
     }
 
     /// The application took a message; returns the room that this frees.
+    ///
+    /// Of two messages of this length the first one has the room: the second one asks for some only
+    /// after the first one is gone.
     pub(crate) fn taken(&mut self, length: usize) -> usize {
-        if length == self.reserved {
-            std::mem::take(&mut self.reserved)
-        } else {
-            0
+        match self.reserved {
+            Some(room) if room.length == length => {
+                self.reserved = None;
+                length
+            }
+            _ => 0,
         }
+    }
+
+    /// Where the message in progress begins: the same for as long as it is in progress.
+    fn begin_of_partial(&self, backlog: Backlog) -> u64 {
+        self.opened.saturating_sub(backlog.partial as u64)
     }
 
     /// Computes what the peer may send; never less than before. `next` is the number of the record
     /// that is expected next.
     pub(crate) fn update(&mut self, next: u32, backlog: Backlog) {
-        let in_room = backlog
-            .expected
-            .filter(|&length| length == self.reserved)
-            .map(|length| length.saturating_sub(backlog.partial));
+        let begins = self.begin_of_partial(backlog);
+        let in_room = self
+            .reserved
+            .filter(|room| backlog.expected.is_some() && room.begins == begins)
+            .map(|room| room.length.saturating_sub(backlog.partial));
         // The message in progress has room of its own, or counts like what waits.
         let waiting = match in_room {
             Some(_) => backlog.bytes,
@@ -298,7 +319,7 @@ mod tests {
         credit.update(18, partial);
         assert_eq!(credit.granted.max_bytes, WINDOW as u64, "stuck");
         assert_eq!(credit.wanted(partial), Some(length));
-        credit.reserve(length);
+        credit.reserve(length, partial);
         assert_eq!(credit.wanted(partial), None);
         credit.update(18, partial);
         assert_eq!(credit.granted.max_bytes, (length + WINDOW) as u64);
@@ -308,9 +329,23 @@ mod tests {
         credit.update(90, partial);
         assert_eq!(credit.granted.max_bytes, (length + WINDOW) as u64);
         assert_eq!(credit.taken(7), 0);
-        assert_eq!(credit.taken(length), length);
-        credit.update(90, backlog(0, 0));
+        // However long that is.
+        credit.opened(4);
+        let next = Backlog {
+            expected: Some(length),
+            ..partial
+        };
+        credit.update(91, next);
         assert_eq!(credit.granted.max_bytes, (length + WINDOW) as u64);
+        assert_eq!(credit.wanted(next), None);
+        assert_eq!(credit.taken(length), length);
+        let waiting = Backlog {
+            expected: Some(length),
+            ..Backlog::default()
+        };
+        assert_eq!(credit.wanted(waiting), Some(length));
+        credit.update(91, waiting);
+        assert_eq!(credit.granted.max_bytes, (length + 4 + WINDOW) as u64);
     }
 
     #[test]

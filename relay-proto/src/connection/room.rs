@@ -25,16 +25,17 @@ impl Connection {
         while let Some(id) = self.large.first().cloned() {
             let stream = self.streams.get_mut(&id);
             let wanted = stream.and_then(|stream| {
-                let wanted = stream.link.credit.wanted(stream.backlog())?;
-                Some((stream, wanted))
+                let backlog = stream.backlog();
+                let wanted = stream.link.credit.wanted(backlog)?;
+                Some((stream, wanted, backlog))
             });
             match wanted {
                 None => self.large.pop(),
-                Some((stream, bytes)) => {
+                Some((stream, bytes, backlog)) => {
                     if !self.large.take(bytes) {
                         return;
                     }
-                    stream.link.credit.reserve(bytes);
+                    stream.link.credit.reserve(bytes, backlog);
                     self.large.pop();
                     self.list_output(&id);
                 }

@@ -230,6 +230,28 @@ fn messages_larger_than_the_window_pass_and_wait_for_room_in_turn() {
 }
 
 #[test]
+fn large_messages_of_one_length_do_not_share_room() {
+    let mut pair = reliable(&["a"]);
+    let length = 3 * limits::STREAM_WINDOW_BYTES;
+    pair.executor.pause(&id("a"));
+    let mut sent = 0;
+    for _ in 0..100 {
+        match pair.harness.send(pair.now, &id("a"), bytes(length)) {
+            Ok(()) => sent += 1,
+            Err(SendError::WouldBlock(_)) => {}
+            Err(error) => panic!("{error}"),
+        }
+        pair.run(Duration::from_millis(50));
+        let held = pair.executor.held_bytes;
+        assert!(held <= length + limits::STREAM_WINDOW_BYTES, "{held}");
+    }
+    pair.executor.resume(&id("a"));
+    pair.run(Duration::from_secs(2));
+    assert_eq!(pair.at_executor[&id("a")], vec![bytes(length); sent]);
+    assert!(pair.closed.is_empty());
+}
+
+#[test]
 fn who_holds_room_and_does_not_get_on_gives_way() {
     let names = ["idle", "slow", "new"];
     let mut pair = reliable(&names);
