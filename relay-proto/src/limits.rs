@@ -241,12 +241,16 @@ pub const SUSPECT_PONG_TIMEOUT: Duration = Duration::from_millis(2_500);
 /// for which a session outlives its stream.
 pub const SUSPENDED_TIME: Duration = Duration::from_secs(60);
 
-/// Time for the executor to answer a harness that resumes a stream; then the websocket is given up
-/// for another one.
+/// Time for the executor to answer a harness that resumes a stream, or two retransmission timeouts if
+/// that is longer; then the websocket is given up for another one.
 pub const RESUME_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Shortest time between two attempts to resume.
 pub const RESUME_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Longest first time between two attempts to resume, whatever the round trip seems to take: on a link
+/// that loses half of everything it seems to take seconds, and a single attempt would mostly fail.
+pub const RESUME_INTERVAL_MAX: Duration = Duration::from_secs(1);
 
 /// Resets without proof of origin after which a stream that is being resumed is given up. More than
 /// one, since the rendezvous may still hold the stream for the socket before.

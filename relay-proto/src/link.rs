@@ -299,7 +299,7 @@ impl Link {
             .retransmit
             .rtt
             .base_timeout()
-            .max(limits::RESUME_INTERVAL);
+            .clamp(limits::RESUME_INTERVAL, limits::RESUME_INTERVAL_MAX);
         if let Path::Resuming { next, attempts, .. } = &mut self.path {
             *next = Some(now + wait * (1 << (*attempts).min(MAX_DOUBLINGS)));
             *attempts += 1;
@@ -325,11 +325,12 @@ impl Link {
         let until = self
             .suspended_until()
             .unwrap_or(now + limits::SUSPENDED_TIME);
+        let patience = limits::RESUME_TIMEOUT.max(self.retransmit.rtt.base_timeout() * 2);
         self.path = Path::Resuming {
             next: None,
             attempts: 0,
             refusals: 0,
-            answer_until: now + limits::RESUME_TIMEOUT,
+            answer_until: now + patience,
             until,
         };
     }
