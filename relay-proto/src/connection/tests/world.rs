@@ -20,6 +20,7 @@ use crate::ids::StreamId;
 use crate::limits;
 use crate::link::Reliability;
 use crate::liveness::HeartbeatConfig;
+use crate::segment::Priority;
 
 pub(super) const EXECUTOR_SIDE: usize = 0;
 pub(super) const HARNESS_SIDE: usize = 1;
@@ -33,6 +34,8 @@ pub(super) struct Faults {
     pub(super) one_in_ten: bool,
     pub(super) duplicated: u32,
     pub(super) corrupted: u32,
+    /// With a frame comes one of long ago, from whatever websocket.
+    pub(super) replayed: u32,
     /// Every frame takes this long ...
     pub(super) delay: Duration,
     /// ... and up to this much longer, so that frames overtake each other.
@@ -45,9 +48,14 @@ pub(super) struct Faults {
 /// One direction.
 struct Link {
     queue: BTreeMap<(Instant, u64), Bytes>,
+    /// Frames that came to this link.
     count: u64,
+    /// Those that were put into the queue, with copies.
+    copies: u64,
     stalled_until: Option<Instant>,
     stall_checked: Instant,
+    /// Some of the frames that were ever sent.
+    past: Vec<Bytes>,
     rng: StdRng,
 }
 
@@ -56,8 +64,10 @@ impl Link {
         Self {
             queue: BTreeMap::new(),
             count: 0,
+            copies: 0,
             stalled_until: None,
             stall_checked: now,
+            past: Vec::new(),
             rng: StdRng::seed_from_u64(seed),
         }
     }
@@ -67,6 +77,13 @@ impl Link {
     }
 
     fn push(&mut self, now: Instant, faults: &Faults, frame: Bytes) {
+        if self.percent(faults.replayed) && !self.past.is_empty() {
+            let old = self.rng.random_range(0..self.past.len());
+            self.queue
+                .insert((now, self.copies), self.past[old].clone());
+            self.copies += 1;
+        }
+        self.remember(faults, &frame);
         self.count += 1;
         if faults.one_in_ten && !self.count.is_multiple_of(10) || self.percent(faults.lost) {
             return;
@@ -98,10 +115,20 @@ impl Link {
                 bytes[index] ^= 1 << self.rng.random_range(0..8);
                 frame = bytes.into();
             }
-            self.count += 1;
-            self.queue.insert((at, self.count), frame);
-            // Copies do not count as frames that pass.
-            self.count -= 1;
+            self.queue.insert((at, self.copies), frame);
+            self.copies += 1;
+        }
+    }
+
+    fn remember(&mut self, faults: &Faults, frame: &Bytes) {
+        if faults.replayed == 0 {
+            return;
+        }
+        if self.past.len() < PAST {
+            self.past.push(frame.clone());
+        } else {
+            let place = self.rng.random_range(0..PAST);
+            self.past[place] = frame.clone();
         }
     }
 
@@ -118,10 +145,11 @@ impl Link {
 /// One application's view of one stream.
 #[derive(Default)]
 pub(super) struct Application {
-    /// Messages to be sent, and those that were taken.
-    unsent: VecDeque<Bytes>,
-    pub(super) sent: Vec<Bytes>,
-    pub(super) received: usize,
+    /// Messages to be sent, by class.
+    unsent: [VecDeque<Bytes>; 2],
+    /// How many were sent and received, by class.
+    sent: [usize; 2],
+    received: [usize; 2],
     pub(super) closed: Option<CloseReason>,
     pub(super) suspended: u32,
     pub(super) resumed: u32,
@@ -233,11 +261,22 @@ impl World {
 
     /// Has an application send a message of this length.
     pub(super) fn send(&mut self, side: usize, stream: &StreamId, length: usize) {
+        self.send_with(side, stream, length, Priority::Ordinary);
+    }
+
+    /// As [`World::send`], in a class. Each has an order of its own.
+    pub(super) fn send_with(
+        &mut self,
+        side: usize,
+        stream: &StreamId,
+        length: usize,
+        priority: Priority,
+    ) {
+        let class = usize::from(priority == Priority::Urgent);
         let application = self.sides[side].streams.get_mut(stream).unwrap();
-        let number = application.sent.len() + application.unsent.len();
-        application
-            .unsent
-            .push_back(message(side, stream, number, length));
+        let number = application.sent[class] + application.unsent[class].len();
+        let message = message(side, stream, class, number, length);
+        application.unsent[class].push_back(message);
         self.pump(side, stream);
     }
 
@@ -252,17 +291,20 @@ impl World {
             return;
         };
         // Without a connection nobody takes messages from the application.
-        while between.is_none()
-            && let Some(message) = application.unsent.pop_front()
-        {
-            match connection.send(self.now, stream, message.clone()) {
-                Ok(()) => application.sent.push(message),
-                Err(SendError::WouldBlock(message)) => {
-                    application.unsent.push_front(message);
-                    return;
+        if between.is_some() {
+            return;
+        }
+        for (class, priority) in [(1, Priority::Urgent), (0, Priority::Ordinary)] {
+            while let Some(message) = application.unsent[class].pop_front() {
+                match connection.send_with(self.now, stream, message, priority) {
+                    Ok(()) => application.sent[class] += 1,
+                    Err(SendError::WouldBlock(message)) => {
+                        application.unsent[class].push_front(message);
+                        break;
+                    }
+                    Err(SendError::Closed) if application.closed.is_some() => return,
+                    Err(error) => panic!("{error}"),
                 }
-                Err(SendError::Closed) if application.closed.is_some() => return,
-                Err(error) => panic!("{error}"),
             }
         }
     }
@@ -289,8 +331,8 @@ impl World {
             .all(|(from, to)| {
                 self.sides[from].streams.iter().all(|(stream, sender)| {
                     let receiver = self.sides[to].streams.get(stream);
-                    sender.unsent.is_empty()
-                        && receiver.is_some_and(|it| it.received == sender.sent.len())
+                    sender.unsent.iter().all(VecDeque::is_empty)
+                        && receiver.is_some_and(|it| it.received == sender.sent)
                 })
             })
     }
@@ -493,7 +535,7 @@ impl World {
     fn drain_events(&mut self) -> bool {
         let mut moved = false;
         for side in [EXECUTOR_SIDE, HARNESS_SIDE] {
-            self.most_held = self.most_held.max(self.sides[side].connection.held_bytes);
+            self.check_memory(side);
             while self.sides[side].between.is_none()
                 && let Some(event) = self.sides[side].connection.poll_event()
             {
@@ -502,6 +544,25 @@ impl World {
             }
         }
         moved
+    }
+
+    /// What an honest peer has made this side hold is within the window, and within the room for large
+    /// messages.
+    fn check_memory(&mut self, side: usize) {
+        let connection = &self.sides[side].connection;
+        let mut reserved = 0;
+        for (id, stream) in &connection.streams {
+            let room = stream.link.credit.reserved();
+            let held = stream.held_bytes();
+            let most = limits::STREAM_WINDOW_BYTES + room;
+            assert!(held <= most, "{id} holds {held} bytes, room for {room}");
+            assert!(stream.outbox.bytes() <= OUTBOX_BYTES);
+            reserved += room;
+        }
+        assert!(reserved <= limits::CONNECTION_LARGE_BYTES);
+        assert!(connection.events.len() <= limits::CONTROL_FRAMES);
+        assert!(connection.control.len() <= limits::CONTROL_FRAMES);
+        self.most_held = self.most_held.max(connection.held_bytes);
     }
 
     fn on_event(&mut self, side: usize, event: Event) {
@@ -521,8 +582,8 @@ impl World {
             Event::Message { stream, message } => {
                 let application = streams.get_mut(&stream).unwrap();
                 assert!(!application.paused, "a paused application gets nothing");
-                check(&message, 1 - side, &stream, application.received);
-                application.received += 1;
+                let class = check(&message, 1 - side, &stream, application.received);
+                application.received[class] += 1;
             }
             Event::Writable { stream } => self.pump(side, &stream),
             Event::Suspended { stream } => streams.get_mut(&stream).unwrap().suspended += 1,
@@ -557,23 +618,37 @@ fn tell_paused(connection: &mut Connection, stream: &StreamId, paused: bool) {
     }
 }
 
-/// Message `number` of one direction: its number, then a pattern that depends on everything.
-fn message(side: usize, stream: &StreamId, number: usize, length: usize) -> Bytes {
-    let length = length.max(8);
-    let salt = side + stream.as_str().len() * 7 + number * 31;
+/// Message `number` of one class of one direction: class and number, then a pattern that depends on
+/// everything.
+fn message(side: usize, stream: &StreamId, class: usize, number: usize, length: usize) -> Bytes {
+    let length = length.max(HEAD);
+    let salt = side + stream.as_str().len() * 7 + class * 13 + number * 31;
     // Not a divisor of any record length, so that records in a wrong order show.
     let block: Vec<u8> = (0..251)
         .map(|at| u8::try_from((at + salt) % 256).unwrap())
         .collect();
-    let mut bytes = (number as u64).to_be_bytes().to_vec();
+    let mut bytes = vec![u8::try_from(class).unwrap()];
+    bytes.extend_from_slice(&(number as u64).to_be_bytes());
     bytes.extend_from_slice(&block.repeat(length / 251 + 1));
     bytes.truncate(length);
     bytes.into()
 }
 
-fn check(received: &Bytes, side: usize, stream: &StreamId, expected: usize) {
-    let number = u64::from_be_bytes(received[..8].try_into().unwrap());
-    assert_eq!(number, expected as u64, "in order and once");
-    let whole = message(side, stream, expected, received.len());
+/// Returns the class of the message, which must be the expected one of its class.
+fn check(received: &Bytes, side: usize, stream: &StreamId, expected: [usize; 2]) -> usize {
+    let class = usize::from(received[0]);
+    let number = u64::from_be_bytes(received[1..HEAD].try_into().unwrap());
+    assert_eq!(number, expected[class] as u64, "in order and once");
+    let whole = message(side, stream, class, expected[class], received.len());
     assert!(*received == whole, "message {number} is changed");
+    class
 }
+
+/// Class and number at the beginning of a message.
+const HEAD: usize = 9;
+
+/// Frames of a link's past that are remembered.
+const PAST: usize = 64;
+
+/// What one stream may have queued for sending: both classes, or one message that is larger.
+const OUTBOX_BYTES: usize = limits::STREAM_SEND_BYTES + limits::STREAM_URGENT_BYTES;
