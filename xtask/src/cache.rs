@@ -157,6 +157,8 @@ pub(crate) enum CargoTool {
     Nextest,
     /// The checks on dependencies; pinned, because its configuration changes between versions.
     Deny,
+    /// The runner of fuzz targets; any version.
+    Fuzz,
 }
 
 impl CargoTool {
@@ -164,12 +166,13 @@ impl CargoTool {
         match self {
             Self::Nextest => "cargo-nextest",
             Self::Deny => "cargo-deny",
+            Self::Fuzz => "cargo-fuzz",
         }
     }
 
     fn version(self) -> Option<&'static str> {
         match self {
-            Self::Nextest => None,
+            Self::Nextest | Self::Fuzz => None,
             Self::Deny => Some("0.20.2"),
         }
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `up [-- COMMAND ARGS...]` | a whole system on loopback; runs the command through it, or stays up |
 //! | `test` | everything that has to hold before a change goes in |
+//! | `nightly [PART...]` | what takes too long for every change: seeds, long scenes, fuzzing |
 //! | `tidy` | the checks on the sources alone |
 //! | `conformance` | the recorded scenarios of the reference, over every transport |
 //! | `prepare` | what the end-to-end tests need, printed for a shell to evaluate |
@@ -18,7 +19,9 @@ mod cache;
 mod commands;
 mod conformance;
 mod deny;
+mod nightly;
 mod packages;
+mod report;
 mod system;
 mod test;
 mod tidy;
@@ -51,6 +54,7 @@ fn run(command: Option<&str>, rest: &[String]) -> Result<ExitCode> {
             up::run(command)
         }
         (Some("test"), []) => test::run(),
+        (Some("nightly"), args) => nightly::run(args),
         (Some("tidy"), []) => tidy::run(),
         (Some("conformance"), []) => conformance(),
         (Some("prepare"), []) => prepare(),
@@ -86,6 +90,8 @@ const USAGE: &str = "usage:
   cargo run -q -p xtask -- up                      start everything and stay up
   cargo run -q -p xtask -- up -- COMMAND ARGS...   run one command through it
   cargo run -q -p xtask -- test                    run all checks and tests
+  cargo run -q -p xtask -- nightly [PART...]       run seeds, scenes, fuzz or all of them, at length
+                           --seeds N --scene-secs N --fuzz-secs N
   cargo run -q -p xtask -- tidy                    run the checks on the sources
   cargo run -q -p xtask -- conformance             play the conformance scenarios
   eval \"$(cargo run -q -p xtask -- prepare)\"      set up a shell for cargo nextest run -p e2e-tests";

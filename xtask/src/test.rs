@@ -7,7 +7,6 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     path::Path,
     process::{Command, ExitCode, Stdio},
-    time::Instant,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -16,7 +15,9 @@ use crate::{
     build,
     cache::{Cache, CargoTool},
     commands::{cargo, succeed},
-    conformance, deny, packages, tidy,
+    conformance, deny, packages,
+    report::Report,
+    tidy,
 };
 
 /// Runs all steps.
@@ -79,23 +80,20 @@ pub(crate) fn run() -> Result<ExitCode> {
     report.step("doc tests", || {
         succeed(cargo()?.args(["test", "--quiet", "--workspace", "--doc"])).map(|()| None)
     });
+    let mut counts = None;
     match &programs {
         Some(programs) => {
             report.step("demo", || demo().map(|()| None));
             report.step("conformance", || {
                 conformance::play(&cache, programs).map(Some)
             });
-            let mut counts = None;
             report.step("tests", || {
                 tests(&nextest, programs, &codex, &mut counts).map(|()| None)
             });
-            report.counts = counts;
         }
-        None => report
-            .failed
-            .push("conformance and tests, which need the build"),
+        None => report.fail("conformance and tests, which need the build"),
     }
-    Ok(report.close())
+    Ok(report.close(counts.as_deref().unwrap_or("no tests were run")))
 }
 
 /// Runs a command through `up`, as a newcomer would: its output and nothing else comes out, and its
@@ -172,47 +170,4 @@ fn tests(nextest: &Path, programs: &Path, codex: &Path, counts: &mut Option<Stri
         bail!("the test runner gave no summary");
     }
     Ok(())
-}
-
-#[derive(Default)]
-struct Report {
-    notes: Vec<String>,
-    failed: Vec<&'static str>,
-    counts: Option<String>,
-}
-
-impl Report {
-    /// Runs one step, says how it ended, and keeps what it has to say for the end.
-    fn step(&mut self, name: &'static str, step: impl FnOnce() -> Result<Option<String>>) {
-        eprintln!("==> {name}");
-        let start = Instant::now();
-        match step() {
-            Ok(note) => {
-                eprintln!("==> {name}: ok, {} s", start.elapsed().as_secs());
-                self.notes.extend(note);
-            }
-            Err(error) => {
-                eprintln!(
-                    "==> {name}: FAILED, {} s: {error:#}",
-                    start.elapsed().as_secs()
-                );
-                self.failed.push(name);
-            }
-        }
-    }
-
-    fn close(self) -> ExitCode {
-        for note in &self.notes {
-            eprintln!("{note}");
-        }
-        let verdict = if self.failed.is_empty() {
-            eprintln!("all steps passed");
-            ExitCode::SUCCESS
-        } else {
-            eprintln!("failed steps: {}", self.failed.join(", "));
-            ExitCode::FAILURE
-        };
-        eprintln!("{}", self.counts.as_deref().unwrap_or("no tests were run"));
-        verdict
-    }
 }
