@@ -71,6 +71,7 @@ pub(super) struct ProcessGroup {
 #[derive(Debug)]
 pub(super) struct ExitWatch {
     pidfd: WatchedFd,
+    notices: Option<OwnedFd>,
 }
 
 impl ProcessGroup {
@@ -88,7 +89,11 @@ impl ProcessGroup {
                     kind: leader.kind,
                     exit_code: OnceLock::new(),
                 };
-                Ok((group, ExitWatch { pidfd }))
+                let exit = ExitWatch {
+                    pidfd,
+                    notices: None,
+                };
+                Ok((group, exit))
             }
             Err((pidfd, err)) => {
                 leader.signal(Signal::KILL);
@@ -164,6 +169,16 @@ impl Drop for ProcessGroup {
 }
 
 impl ExitWatch {
+    /// With the pipe on which the program's sandbox tells of refusals, if there is one.
+    pub(super) fn with_notices(self, notices: Option<OwnedFd>) -> Self {
+        Self { notices, ..self }
+    }
+
+    /// Whether the kernel has refused something to the program because of its sandbox.
+    pub(super) fn has_notice(&self) -> bool {
+        self.notices.as_ref().is_some_and(sandbox::any_notice)
+    }
+
     /// Waits for the leader's end and returns its exit code. The leader stays a zombie until
     /// [`ProcessGroup::reap`].
     pub(super) async fn wait(&self, group: &ProcessGroup) -> i32 {

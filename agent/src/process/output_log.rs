@@ -55,8 +55,8 @@ impl OutputLog {
     }
 
     /// Records that the exit seems to be due to the sandbox, if it does.
-    pub(super) fn judge_exit(&mut self, exit_code: i32) -> bool {
-        self.denied = denial::is_likely(exit_code, self.chunks.iter());
+    pub(super) fn judge_exit(&mut self, exit_code: i32, noticed: bool) -> bool {
+        self.denied = denial::is_likely(exit_code, noticed, self.chunks.iter());
         self.denied
     }
 

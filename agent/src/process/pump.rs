@@ -233,8 +233,9 @@ impl Pump {
 
     async fn emit_exited(&self, exit_code: i32) {
         let confined = self.process.group.is_confined();
+        let noticed = self.exit.has_notice();
         let (denied, seq) = self.process.update(|log| {
-            let denied = confined && log.judge_exit(exit_code);
+            let denied = confined && log.judge_exit(exit_code, noticed);
             (denied, log.push_exited(exit_code))
         });
         let process_id = self.process.id.clone();

@@ -80,6 +80,8 @@ pub(super) struct Spawned {
     pub(super) outputs: Vec<(Stream, OwnedFd)>,
     /// The executor's end of the terminal, if there is one, to change its size.
     pub(super) terminal: Option<OwnedFd>,
+    /// Where the sandbox tells what was refused.
+    pub(super) notices: Option<OwnedFd>,
     /// Where the sandbox tells whether the program runs.
     outcome: Option<OwnedFd>,
 }
@@ -296,7 +298,7 @@ fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
     let file = lookup::find(OsStr::new(program), path, &request.cwd)?;
 
     let name = request.arg0.as_ref().unwrap_or(program);
-    let (mut command, outcome, kind, inherited) = match &request.confinement {
+    let (mut command, told, kind, inherited) = match &request.confinement {
         None => {
             let mut command = Command::new(file);
             command
@@ -332,9 +334,10 @@ fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
             let Prepared {
                 command,
                 outcome,
+                notices,
                 inherited,
             } = launch.prepare()?;
-            (command, Some(outcome), kind, Some(inherited))
+            (command, Some((outcome, notices)), kind, Some(inherited))
         }
     };
     let Ends {
@@ -349,6 +352,7 @@ fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
     let child = command.spawn()?;
     let pid = Pid::from_child(&child);
     let leader = Leader { pid, kind };
+    let (outcome, notices) = told.unzip();
     match pidfd_open(pid, PidfdFlags::empty()) {
         Ok(pidfd) => Ok(Spawned {
             leader,
@@ -356,6 +360,7 @@ fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
             input,
             outputs,
             terminal: master,
+            notices,
             outcome,
         }),
         Err(err) => {
@@ -372,6 +377,7 @@ fn spawn_files(launch: &Launch, socket: OwnedFd) -> Result<Spawned, SpawnError> 
         mut command,
         outcome,
         inherited,
+        ..
     } = launch.prepare()?;
     command
         .stdin(socket)
@@ -390,6 +396,7 @@ fn spawn_files(launch: &Launch, socket: OwnedFd) -> Result<Spawned, SpawnError> 
             input: None,
             outputs: Vec::new(),
             terminal: None,
+            notices: None,
             outcome: Some(outcome),
         }),
         Err(errno) => {
@@ -467,7 +474,7 @@ fn lead_session(
     command: &mut Command,
     terminal: bool,
     extra: Option<Arc<OwnedFd>>,
-    inherited: Option<Arc<[OwnedFd; 2]>>,
+    inherited: Option<Arc<[OwnedFd; 3]>>,
 ) {
     // JUSTIFICATION: the standard library offers a process group but neither a session nor a
     // controlling terminal nor a parent-death signal nor limits.

@@ -1,22 +1,25 @@
 //! Whether a confined program failed because of its sandbox.
 //!
-//! The kernel tells only of one kind of refusal, the end by SIGSYS. A refused file operation is an error
-//! code like any other, which only the program knows; Landlock's audit records are for the
+//! The kernel tells of refused system calls: by the end by SIGSYS, and by [`notices`](super::notices) of
+//! what a program needs permission for, like sockets without network. A refused file operation is an
+//! error code like any other, which only the program knows; Landlock's audit records are for the
 //! superuser. So for the rest there are the words that programs print for those error codes. Unlike
 //! in the reference, words that name sandboxes are not among them, because nothing here prints them: a
 //! sandbox that could not be set up is a failed start.
 
 use exec_proto::process::{Chunk, Stream};
 
-/// Whether the exit code and retained output look like it.
+/// Whether the exit code, what the kernel told and the retained output look like it.
 pub(crate) fn is_likely<'a>(
     exit_code: i32,
+    noticed: bool,
     output: impl Iterator<Item = &'a Chunk> + Clone,
 ) -> bool {
     if exit_code == 0 {
         return false;
     }
-    exit_code == KILLED_BY_FILTER
+    noticed
+        || exit_code == KILLED_BY_FILTER
         || [Stream::Stdout, Stream::Stderr, Stream::Pty]
             .iter()
             .any(|stream| {
@@ -78,10 +81,12 @@ mod tests {
             (1, &[], false),
         ] {
             assert_eq!(
-                is_likely(code, output.iter()),
+                is_likely(code, false, output.iter()),
                 expected,
                 "{code} {output:?}"
             );
         }
+        assert!(is_likely(1, true, harmless.iter()));
+        assert!(!is_likely(0, true, harmless.iter()));
     }
 }

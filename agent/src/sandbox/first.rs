@@ -33,6 +33,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::failure::{Failure, Stage, at, report_ready};
 use super::launch::{ARGUMENT, Confinement, Launch, Task};
+use super::notices::Notices;
 use super::placeholder::Placeholder;
 use super::sys::{self, Fork};
 use super::{enter, landlock, seccomp, worker};
@@ -46,13 +47,11 @@ pub fn run_if_first_process() -> Option<std::process::ExitCode> {
         return None;
     }
     let mut number = || arguments.next()?.to_str()?.parse().ok();
-    let (Some(request), Some(report)) = (number(), number()) else {
+    let mut adopt = || sys::adopt(number()?).ok();
+    let (Some(request), Some(report), Some(noticed)) = (adopt(), adopt(), adopt()) else {
         return Some(FAILED.into());
     };
-    let (Ok(request), Ok(report)) = (sys::adopt(request), sys::adopt(report)) else {
-        return Some(FAILED.into());
-    };
-    Some(match run(request, &report) {
+    Some(match run(request, &report, noticed) {
         Ok(code) => u8::try_from(code).unwrap_or(FAILED).into(),
         Err(failure) => {
             failure.report(report);
@@ -61,7 +60,7 @@ pub fn run_if_first_process() -> Option<std::process::ExitCode> {
     })
 }
 
-fn run(request: OwnedFd, report: &OwnedFd) -> Result<i32, Failure> {
+fn run(request: OwnedFd, report: &OwnedFd, noticed: OwnedFd) -> Result<i32, Failure> {
     let signals = sys::hold_signals().map_err(at(Stage::Request))?;
     let launch = Launch::receive(request).map_err(at(Stage::Request))?;
     // Whoever died before its death signal could be asked for leaves another parent behind.
@@ -73,7 +72,8 @@ fn run(request: OwnedFd, report: &OwnedFd) -> Result<i32, Failure> {
         confinement, task, ..
     } = launch;
     let Some(files) = &confinement.files else {
-        confine(&confinement)?;
+        // Nobody would be there to answer.
+        confine(&confinement, Listen::No)?;
         drop(signals);
         return Err(become_program(task, report));
     };
@@ -92,8 +92,8 @@ fn run(request: OwnedFd, report: &OwnedFd) -> Result<i32, Failure> {
     set_parent_process_death_signal(Some(END)).map_err(at(Stage::Privileges))?;
     let init = match sys::fork(namespaces(confinement.network)) {
         Ok(Fork::Child) => {
-            let code =
-                init(&confinement, task, report, &signals, identity).unwrap_or_else(|failure| {
+            let code = init(&confinement, task, report, noticed, &signals, identity)
+                .unwrap_or_else(|failure| {
                     if let Ok(report) = report.try_clone() {
                         failure.report(report);
                     }
@@ -165,6 +165,7 @@ fn init(
     confinement: &Confinement,
     task: Task,
     report: &OwnedFd,
+    noticed: OwnedFd,
     signals: &OwnedFd,
     identity: (u32, u32),
 ) -> Result<i32, Failure> {
@@ -179,7 +180,15 @@ fn init(
         };
         enter::enter(files, names, stdin)?;
     }
-    confine(confinement)?;
+    let listen = match task {
+        Task::Program { .. } => Listen::Yes,
+        Task::Files => Listen::No,
+    };
+    let listener = confine(confinement, listen)?;
+    let notices = listener.map(|listener| Notices {
+        listener,
+        pipe: noticed,
+    });
     let program = match sys::fork(0).map_err(at(Stage::Program))? {
         Fork::Child => {
             let failure = match task {
@@ -198,16 +207,31 @@ fn init(
     };
     // Also cleared by giving up rights.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Stage::Privileges))?;
+    let mut keep = vec![signals.as_fd()];
+    if let Some(notices) = &notices {
+        keep.extend([notices.listener.as_fd(), notices.pipe.as_fd()]);
+    }
     close_standard()
-        .and_then(|()| sys::close_others(&[signals.as_fd()]))
+        .and_then(|()| sys::close_others(&keep))
         .map_err(at(Stage::Program))?;
-    Ok(collect(program, signals))
+    Ok(collect(program, signals, notices.as_ref()))
 }
 
-/// Collects whatever ends, until the program does.
-fn collect(program: Pid, signals: &OwnedFd) -> i32 {
+/// Collects whatever ends, until the program does, and answers refused calls.
+fn collect(program: Pid, signals: &OwnedFd, notices: Option<&Notices>) -> i32 {
     loop {
-        let _ = poll(&mut [PollFd::new(signals, PollFlags::IN)], None);
+        let listener = notices.map(|notices| &notices.listener);
+        let mut awaited: Vec<_> = std::iter::once(signals)
+            .chain(listener)
+            .map(|fd| PollFd::new(fd, PollFlags::IN))
+            .collect();
+        let _ = poll(&mut awaited, None);
+        let called = awaited
+            .get(1)
+            .is_some_and(|listener| listener.revents().contains(PollFlags::IN));
+        if let Some(notices) = notices.filter(|_| called) {
+            notices.take();
+        }
         while let Some(signal) = sys::take_signal(signals) {
             let signal = match Signal::from_named_raw(signal) {
                 Some(Signal::CHILD) | None => continue,
@@ -245,7 +269,9 @@ fn keep_identity((user, group): (u32, u32)) -> io::Result<()> {
 }
 
 /// Gives up everything that the program shall not have. From here on it only gets less.
-fn confine(confinement: &Confinement) -> Result<(), Failure> {
+///
+/// The result is where calls wait that somebody has to refuse.
+fn confine(confinement: &Confinement, listen: Listen) -> Result<Option<OwnedFd>, Failure> {
     if confinement.files.is_some() {
         drop_capabilities().map_err(at(Stage::Privileges))?;
         // Init is in reach of the program.
@@ -255,15 +281,31 @@ fn confine(confinement: &Confinement) -> Result<(), Failure> {
     let writable = confinement.files.as_ref().map(|files| files.writable());
     landlock::restrict(confinement.network, writable)
         .map_err(|err| at(Stage::Landlock)(io::Error::other(err)))?;
-    let mode = seccomp::Mode {
+    let mut mode = seccomp::Mode {
         network: confinement.network,
         namespaces: confinement.files.is_some(),
+        notices: listen == Listen::Yes,
     };
-    for filter in seccomp::filters(mode).map_err(at(Stage::Seccomp))? {
-        seccompiler::apply_filter(&filter)
-            .map_err(|_| at(Stage::Seccomp)(io::Error::last_os_error()))?;
-    }
-    Ok(())
+    let install = |mode: seccomp::Mode| {
+        let mut filter = seccomp::filter(mode)?;
+        sys::install_filter(&mut filter, mode.notices)
+    };
+    let installed = match install(mode) {
+        // Whoever confines the executor listens already, and there can be one only.
+        Err(err) if err.raw_os_error() == Some(libc::EBUSY) => {
+            mode.notices = false;
+            install(mode)
+        }
+        installed => installed,
+    };
+    installed.map_err(at(Stage::Seccomp))
+}
+
+/// Whether somebody will be there to answer calls that are told instead of refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listen {
+    Yes,
+    No,
 }
 
 fn drop_capabilities() -> io::Result<()> {

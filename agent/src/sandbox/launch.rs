@@ -62,8 +62,10 @@ pub(crate) enum Task {
 pub(crate) struct Prepared {
     pub(crate) command: Command,
     pub(crate) outcome: OwnedFd,
+    /// Where notices arrive; see [`notices`](super::notices). Non-blocking.
+    pub(crate) notices: OwnedFd,
     /// What the process needs to inherit. To be given on between fork and exec.
-    pub(crate) inherited: Arc<[OwnedFd; 2]>,
+    pub(crate) inherited: Arc<[OwnedFd; 3]>,
 }
 
 impl Launch {
@@ -81,17 +83,20 @@ impl Launch {
         let seals = SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL;
         rustix::fs::fcntl_add_seals(&file, seals)?;
         let (outcome, report) = pipe_with(PipeFlags::CLOEXEC)?;
+        let (notices, noticed) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         let mut command = Command::new(PROGRAM);
         command
             .arg(ARGUMENT)
             .arg(file.as_raw_fd().to_string())
             .arg(report.as_raw_fd().to_string())
+            .arg(noticed.as_raw_fd().to_string())
             .env_clear()
             .current_dir("/");
         Ok(Prepared {
             command,
             outcome,
-            inherited: Arc::new([file.into(), report]),
+            notices,
+            inherited: Arc::new([file.into(), report, noticed]),
         })
     }
 

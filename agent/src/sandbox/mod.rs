@@ -8,13 +8,14 @@
 //! - [`policy`] and [`glob`] say what may be done with which path; [`view`] is all they see of files.
 //! - [`steps`] turns that into mounts, still without doing anything.
 //! - [`launch`] hands it to a process of our own program, in [`first`], which calls [`enter`],
-//!   [`landlock`] and [`seccomp`] and then executes the client's program. [`failure`] tells of it.
+//!   [`landlock`] and [`seccomp`] (over [`bpf`]) and then executes the client's program. [`failure`] tells of it.
 //! - [`placeholder`] keeps names free that do not exist.
 //! - [`worker`] serves file requests from inside a sandbox.
-//! - [`denial`] guesses whether a program failed because of it.
+//! - [`notices`] tells what the kernel refused; [`denial`] judges whether a program failed because of it.
 //!
 //! Everything fails closed: whatever cannot be set up as asked is an error, and nothing runs.
 
+mod bpf;
 mod calls;
 pub(crate) mod denial;
 mod enter;
@@ -23,6 +24,7 @@ mod first;
 mod glob;
 mod landlock;
 mod launch;
+mod notices;
 mod placeholder;
 mod policy;
 mod raw;
@@ -43,6 +45,7 @@ use rustix::process::Signal;
 pub(crate) use failure::{Failure, MAX_BYTES as OUTCOME_BYTES, parse as parse_outcome};
 pub use first::run_if_first_process;
 pub(crate) use launch::{Confinement, Launch, Prepared, Task, variable};
+pub(crate) use notices::any as any_notice;
 pub(crate) use policy::Purpose;
 pub(crate) use refusal::Refusal;
 pub(crate) use worker::{Answer, Request, frame, receive};

@@ -1,19 +1,19 @@
 //! Which system calls a confined program may make: a list of what is allowed, by mode.
 //!
-//! Two filters are stacked. The first allows the calls of [`calls`](super::calls) and answers everything else with
-//! ENOSYS, as a kernel without that call would, so that programs fall back. The second answers calls
-//! that are known and refused with EPERM; the kernel takes the stricter answer of the two. A call
-//! through the entry of another architecture kills the program.
+//! Calls that are known and refused fail with EPERM, and those that are not listed with ENOSYS, as in a
+//! kernel without them, so that programs fall back. A call through the entry of another architecture
+//! kills the program.
+//!
+//! Some refusals say that a program wanted what the policy withholds. Where somebody listens, these are
+//! told to it; see [`notices`](super::notices).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use exec_proto::sandbox::NetworkAccess;
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition,
-    SeccompFilter, SeccompRule, TargetArch,
-};
+use libc::sock_filter;
 
+use super::bpf::{Answer, Condition, Len, Op, Rule, compile};
 use super::calls::{ADMINISTRATION, ALLOWED, MESSAGING, REFUSED, TRACING};
 
 /// What a filter is for.
@@ -22,33 +22,50 @@ pub(crate) struct Mode {
     pub(crate) network: NetworkAccess,
     /// Whether files are confined as well, by namespaces.
     pub(crate) namespaces: bool,
+    /// Whether somebody listens to what is refused.
+    pub(crate) notices: bool,
 }
 
-/// Both filters, in the order in which they are to be installed.
-pub(crate) fn filters(mode: Mode) -> io::Result<[BpfProgram; 2]> {
-    let mut allowed: Rules = ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
-    let mut refused: Rules = REFUSED.iter().map(|call| (*call, Vec::new())).collect();
-    let administration = ADMINISTRATION.iter().map(|call| (*call, Vec::new()));
+/// The program for the kernel.
+pub(super) fn filter(mode: Mode) -> io::Result<Vec<sock_filter>> {
+    let rules = rules(mode);
+    compile(&rules, NO_SUCH_CALL)
+}
+
+fn rules(mode: Mode) -> BTreeMap<i64, Rule> {
+    let telling = match mode.notices {
+        true => Answer::Ask,
+        false => REFUSE,
+    };
+    let mut allowed: BTreeSet<i64> = ALLOWED.iter().copied().collect();
+    let mut refused: BTreeMap<i64, Refused> = BTreeMap::new();
+    let mut always = |calls: &[i64], answer| {
+        for call in calls {
+            refused.insert(*call, vec![(Vec::new(), answer)]);
+        }
+    };
+    always(REFUSED, REFUSE);
     if mode.namespaces {
-        refused.extend(administration);
+        always(ADMINISTRATION, telling);
     } else {
-        allowed.extend(administration);
+        allowed.extend(ADMINISTRATION);
     }
     if !mode.namespaces || mode.network == NetworkAccess::Restricted {
-        refused.extend(TRACING.iter().map(|call| (*call, Vec::new())));
+        always(TRACING, telling);
     } else {
-        allowed.extend(TRACING.iter().map(|call| (*call, Vec::new())));
+        allowed.extend(TRACING);
     }
+    if mode.network == NetworkAccess::Restricted {
+        always(MESSAGING, REFUSE);
+    }
+    let mut when = |call, conditions, answer| {
+        refused.entry(call).or_default().push((conditions, answer));
+    };
     for flag in NAMESPACES {
-        let is_set = |argument| {
-            let flag = u64::from(flag.cast_unsigned());
-            rule(&[(argument, Op::MaskedEq(flag), flag)])
-        };
-        refused.entry(libc::SYS_clone).or_default().push(is_set(0)?);
-        refused
-            .entry(libc::SYS_unshare)
-            .or_default()
-            .push(is_set(0)?);
+        let flag = u64::from(flag.cast_unsigned());
+        for call in [libc::SYS_clone, libc::SYS_unshare] {
+            when(call, vec![is(0, Op::MaskedEq(flag), flag)], telling);
+        }
     }
     // Typing into a terminal as if its user did.
     for request in [libc::TIOCSTI, libc::TIOCLINUX] {
@@ -56,9 +73,13 @@ pub(crate) fn filters(mode: Mode) -> io::Result<[BpfProgram; 2]> {
             clippy::useless_conversion,
             reason = "its type depends on the C library"
         )]
-        let typing = rule(&[(1, Op::Eq, u64::from(request))])?;
-        refused.entry(libc::SYS_ioctl).or_default().push(typing);
+        let typing = is(1, Op::Eq, u64::from(request));
+        when(libc::SYS_ioctl, vec![typing], REFUSE);
     }
+    let families = |families: &[i32], op: Op| -> Vec<Condition> {
+        let families = families.iter().map(|family| family.cast_unsigned().into());
+        families.map(|family| is(0, op, family)).collect()
+    };
     match mode.network {
         NetworkAccess::Enabled => {
             let known = [
@@ -67,67 +88,73 @@ pub(crate) fn filters(mode: Mode) -> io::Result<[BpfProgram; 2]> {
                 libc::AF_INET6,
                 libc::AF_NETLINK,
             ];
-            let other = known.map(|family| (0, Op::Ne, u64::from(family.cast_unsigned())));
-            refused.insert(libc::SYS_socket, vec![rule(&other)?]);
+            when(libc::SYS_socket, families(&known, Op::Ne), REFUSE);
         }
         NetworkAccess::Restricted => {
-            refused.extend(MESSAGING.iter().map(|call| (*call, Vec::new())));
-            let local = u64::from(libc::AF_UNIX.cast_unsigned());
-            let kind = 0xf;
-            // Datagrams can be addressed one by one, which a filter cannot see.
-            let other = [
-                rule(&[(0, Op::Ne, local)])?,
-                rule(&[(
-                    1,
-                    Op::MaskedEq(kind),
-                    u64::from(libc::SOCK_DGRAM.cast_unsigned()),
-                )])?,
-                rule(&[(
-                    1,
-                    Op::MaskedEq(kind),
-                    u64::from(libc::SOCK_RAW.cast_unsigned()),
-                )])?,
-            ];
-            refused.insert(libc::SYS_socket, other.to_vec());
-            refused.insert(libc::SYS_socketpair, other.to_vec());
-            let addressed = condition(4, Len::Qword, Op::Ne, 0)?;
-            refused.insert(
-                libc::SYS_sendto,
-                vec![SeccompRule::new(vec![addressed]).map_err(invalid)?],
-            );
+            // What other families are asked for is often only a look around.
+            for family in [libc::AF_INET, libc::AF_INET6] {
+                when(libc::SYS_socket, families(&[family], Op::Eq), telling);
+            }
+            for call in [libc::SYS_socket, libc::SYS_socketpair] {
+                when(call, families(&[libc::AF_UNIX], Op::Ne), REFUSE);
+                // Datagrams can be addressed one by one, which a filter cannot see.
+                for kind in [libc::SOCK_DGRAM, libc::SOCK_RAW] {
+                    let kind = u64::from(kind.cast_unsigned());
+                    when(call, vec![is(1, Op::MaskedEq(SOCKET_KIND), kind)], REFUSE);
+                }
+            }
+            let addressed = Condition {
+                argument: 4,
+                len: Len::Qword,
+                op: Op::Ne,
+                value: 0,
+            };
+            when(libc::SYS_sendto, vec![addressed], REFUSE);
         }
     }
-    let arch: TargetArch = std::env::consts::ARCH.try_into().map_err(invalid)?;
-    let no_such_call = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
-    let refuse = SeccompAction::Errno(libc::EPERM.cast_unsigned());
-    let compile = |rules, otherwise, then| {
-        let filter = SeccompFilter::new(rules, otherwise, then, arch).map_err(invalid)?;
-        BpfProgram::try_from(filter).map_err(invalid)
-    };
-    Ok([
-        compile(allowed, no_such_call, SeccompAction::Allow)?,
-        compile(refused, SeccompAction::Allow, refuse)?,
-    ])
-}
-
-type Rules = BTreeMap<i64, Vec<SeccompRule>>;
-
-/// All conditions at once, on the lower half of each argument, which is all the kernel looks at.
-fn rule(conditions: &[(u8, Op, u64)]) -> io::Result<SeccompRule> {
-    let conditions = conditions
+    let mut rules: BTreeMap<i64, Rule> = allowed
         .iter()
-        .map(|(argument, op, value)| condition(*argument, Len::Dword, op.clone(), *value))
-        .collect::<io::Result<_>>()?;
-    SeccompRule::new(conditions).map_err(invalid)
+        .map(|call| (*call, Rule::always(Answer::Allow)))
+        .collect();
+    for (call, mut when) in refused {
+        let otherwise = match allowed.contains(&call) {
+            true => Answer::Allow,
+            false => NO_SUCH_CALL,
+        };
+        // Without conditions there is no other case.
+        let rule = match when
+            .iter()
+            .position(|(conditions, _)| conditions.is_empty())
+        {
+            Some(at) => {
+                let (_, otherwise) = when.swap_remove(at);
+                when.truncate(at);
+                Rule { when, otherwise }
+            }
+            None => Rule { when, otherwise },
+        };
+        rules.insert(call, rule);
+    }
+    rules
 }
 
-fn condition(argument: u8, len: Len, op: Op, value: u64) -> io::Result<SeccompCondition> {
-    SeccompCondition::new(argument, len, op, value).map_err(invalid)
+/// Conditions, and the answer when all of them hold.
+type Refused = Vec<(Vec<Condition>, Answer)>;
+
+fn is(argument: u8, op: Op, value: u64) -> Condition {
+    Condition {
+        argument,
+        len: Len::Dword,
+        op,
+        value,
+    }
 }
 
-fn invalid(err: seccompiler::BackendError) -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, err)
-}
+const REFUSE: Answer = Answer::Errno(libc::EPERM);
+const NO_SUCH_CALL: Answer = Answer::Errno(libc::ENOSYS);
+
+/// The bits of a socket's type that are not flags.
+const SOCKET_KIND: u64 = 0xf;
 
 /// Namespaces that a program could use to leave or weaken its own.
 const NAMESPACES: [i32; 7] = [
@@ -139,3 +166,6 @@ const NAMESPACES: [i32; 7] = [
     libc::CLONE_NEWUTS,
     libc::CLONE_NEWCGROUP,
 ];
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,8 @@ use std::path::Path;
 
 use rustix::process::Pid;
 
+use super::bpf;
+
 /// Where a process finds itself after a fork.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Fork {
@@ -189,6 +191,71 @@ pub(super) fn adopt(number: RawFd) -> io::Result<OwnedFd> {
         let fd = BorrowedFd::borrow_raw(number);
         rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)?;
         Ok(OwnedFd::from_raw_fd(number))
+    }
+}
+
+/// Filters the system calls of this thread and its children from now on.
+///
+/// With `notices` the result is a descriptor that tells of calls for which the program says so; each
+/// waits until [`refuse`] answers it.
+///
+/// # Errors
+///
+/// EBUSY if `notices` are wanted and somebody else has that descriptor for this thread.
+pub(super) fn install_filter(
+    program: &mut [libc::sock_filter],
+    notices: bool,
+) -> io::Result<Option<OwnedFd>> {
+    let program = bpf::for_kernel(program)?;
+    let flags = if notices {
+        libc::SECCOMP_FILTER_FLAG_NEW_LISTENER
+    } else {
+        0
+    };
+    // JUSTIFICATION: no wrapper.
+    // SAFETY: the structure and what it points to live until the call returns, and are only read.
+    // With the flag the result is a new descriptor that nobody else owns.
+    unsafe {
+        let result = libc::syscall(
+            libc::SYS_seccomp,
+            libc::SECCOMP_SET_MODE_FILTER,
+            flags,
+            &raw const program,
+        );
+        check(result)?;
+        let listener = i32::try_from(result).ok().filter(|_| notices);
+        Ok(listener.map(|number| OwnedFd::from_raw_fd(number)))
+    }
+}
+
+/// Takes a call that waits at the descriptor of [`install_filter`], and makes it fail.
+///
+/// `before` is done while the caller still waits.
+pub(super) fn refuse(listener: &OwnedFd, before: impl FnOnce()) {
+    let mut notice = MaybeUninit::<libc::seccomp_notif>::zeroed();
+    // JUSTIFICATION: no wrapper.
+    // SAFETY: the structure is zeroed, as the kernel demands, valid as such, large enough, and lives
+    // until the call returns.
+    let notice = unsafe {
+        let request = libc::SECCOMP_IOCTL_NOTIF_RECV;
+        if libc::ioctl(listener.as_raw_fd(), request, notice.as_mut_ptr()) < 0 {
+            // Whoever called is gone.
+            return;
+        }
+        notice.assume_init()
+    };
+    before();
+    let mut answer = libc::seccomp_notif_resp {
+        id: notice.id,
+        val: 0,
+        error: -libc::EPERM,
+        flags: 0,
+    };
+    // JUSTIFICATION: as above.
+    // SAFETY: as above. A failure means that the caller is gone.
+    unsafe {
+        let request = libc::SECCOMP_IOCTL_NOTIF_SEND;
+        libc::ioctl(listener.as_raw_fd(), request, &raw mut answer);
     }
 }
 

@@ -99,6 +99,27 @@ fn exit_codes_and_signals_are_the_programs() {
     });
 }
 
+/// Curl, for one, says that it could not resolve a name.
+#[test]
+fn a_refused_connection_is_known_without_words() {
+    for_each_user(|client| {
+        let connect = "(exec 3<>/dev/tcp/127.0.0.1/9) 2>/dev/null; echo no luck;";
+        for (script, denied) in [
+            (format!("{connect} exit 6"), true),
+            (format!("{connect} exit 0"), false),
+            ("echo no luck; exit 6".to_owned(), false),
+        ] {
+            let context = client.place.read_only();
+            let params = client.start(&["/bin/bash", "-c", &script], context);
+            let finished = client.run(params);
+            assert_eq!(
+                (finished.output.as_str(), finished.denied),
+                ("no luck\n", denied)
+            );
+        }
+    });
+}
+
 #[test]
 fn signals_reach_the_program_and_not_a_launcher() {
     for_each_user(|client| {

@@ -9,7 +9,7 @@
 //! | 4 managed network without a sandbox is not enforced | `what_cannot_be_enforced_is_refused` |
 //! | 5 commands run in another directory | `a_command_never_runs_in_another_directory` |
 //! | 6 placeholders stay, or are taken away | `absent_protected_names_cannot_be_made_and_leave_nothing_behind`, `a_terminated_command_leaves_nothing_behind`, `a_killed_executor_leaves_nothing_behind`, `removing_a_protected_name_from_outside_ends_the_command`, `commands_share_protected_names` |
-//! | 7 denial by a list of words | `exit_codes_and_signals_are_the_programs`, `words_count_only_for_failed_programs_and_within_a_stream` |
+//! | 7 denial by a list of words | `exit_codes_and_signals_are_the_programs`, `words_count_only_for_failed_programs_and_within_a_stream`, `a_refused_connection_is_known_without_words` |
 //! | 8 a missing program looks like a denial | `a_program_that_cannot_be_executed_is_a_failed_start` |
 //! | 9 a writable file or a linked `.git` crashes every command | `a_single_file_can_be_writable`, `links_that_the_policy_went_through_cannot_be_replaced` |
 //! | 10 patterns skip links and directories, and are old | `patterns_deny_directories_and_targets_of_links`, `a_policy_whose_files_changed_is_applied_as_it_is_now` |
