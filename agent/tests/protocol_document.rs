@@ -5,7 +5,7 @@
 #[path = "support/sources.rs"]
 mod sources;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use exec_proto::environment::Capabilities;
@@ -64,6 +64,56 @@ fn every_test_of_the_version_matrix_exists() {
     assert!(names.len() > 40, "{}", names.len());
     for name in names {
         assert!(tests.contains(name), "{name}");
+    }
+}
+
+/// The flags of the extensions, each with its methods that clients call.
+fn extensions(document: &str) -> BTreeMap<&str, Vec<&str>> {
+    let rows = section(document, "### 2.1 Negotiation").lines();
+    let rows = rows.filter(|line| line.starts_with("| `"));
+    rows.map(|row| {
+        let mut names = quoted(row);
+        let flag = names.next().unwrap();
+        let from_server = [tcp::DATA, tcp::CLOSED];
+        let methods = names.filter(|name| name.contains('/') && !from_server.contains(name));
+        (flag, methods.collect())
+    })
+    .collect()
+}
+
+/// No cell may be empty: it names a test, or is one of those that one test is for.
+#[test]
+fn every_extension_has_its_row_in_the_version_matrix() {
+    let document = document();
+    let extensions = extensions(&document);
+    let matrix = section(&document, "### 2.21 Version matrix");
+    let mut rows = BTreeSet::new();
+    for row in matrix.lines().filter(|line| line.contains(" (`")) {
+        let cells: Vec<&str> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [name, old_client, old_executor, new] = cells[..] else {
+            panic!("{row}");
+        };
+        rows.insert(quoted(name).next().unwrap());
+        for cell in [old_client, old_executor, new] {
+            let is_general = cell == "never sent" || cell.contains("-32601");
+            let is_ignored = cell.starts_with("member ignored");
+            assert!(is_general || is_ignored || cell.contains('`'), "{row}");
+        }
+        assert!(new.contains('`'), "{row}");
+    }
+    assert_eq!(rows, extensions.keys().copied().collect());
+}
+
+/// What the real executor of 0.169 is asked for must be everything.
+#[test]
+fn old_executors_are_tried_with_every_flag_and_method() {
+    let document = document();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tests/e2e/extensions.rs");
+    let tried = std::fs::read_to_string(path).unwrap();
+    for (flag, methods) in extensions(&document) {
+        for name in std::iter::once(flag).chain(methods) {
+            assert!(tried.contains(&format!("\"{name}\"")), "{name}");
+        }
     }
 }
 

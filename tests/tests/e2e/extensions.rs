@@ -2,6 +2,8 @@
 //! reference. A peer looks at the flags first; here the extensions are used all the same, to show that
 //! using one by mistake does no harm.
 
+use std::net::SocketAddr;
+
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use testkit::{
@@ -9,9 +11,14 @@ use testkit::{
     processes::{CodexListener, Listener},
     workspace::Workspace,
 };
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+};
 
-/// Says that it was asked to end, and goes on.
-const DEAF: &str = "trap 'echo asked' TERM; echo ready; while :; do sleep 0.02; done";
+/// Says that it was asked to end, and does.
+const POLITE: &str =
+    "exec 2>/dev/null; trap 'echo asked; exit 5' TERM; echo ready; while :; do sleep 0.02; done";
 
 /// Writes more than is retained.
 const LOUD: &str = "head -c 3000000 /dev/zero | tr '\\0' x";
@@ -65,12 +72,18 @@ impl Peer {
         Ok(serde_json::from_str(&self.socket.next_text().await?)?)
     }
 
-    /// Sends a request and waits for its answer; events before it are dropped.
-    async fn call(&mut self, method: &str, params: Value) -> Result<Value> {
+    /// Sends a request and returns its id.
+    async fn send(&mut self, method: &str, params: Value) -> Result<i64> {
         let id = self.next_id;
         self.next_id += 1;
         let request = json!({"id": id, "method": method, "params": params});
         self.socket.send_text(&request.to_string()).await?;
+        Ok(id)
+    }
+
+    /// Sends a request and waits for its answer; events and other answers before it are dropped.
+    async fn call(&mut self, method: &str, params: Value) -> Result<Value> {
+        let id = self.send(method, params).await?;
         loop {
             let message = self.next().await?;
             if message["id"] == id {
@@ -127,8 +140,11 @@ fn decode(text: &str) -> Result<Vec<u8>> {
 #[derive(Debug, PartialEq)]
 struct Members {
     terminal: String,
-    asked_before_the_kill: bool,
+    /// What the program still said, and its exit code.
+    asked_before_the_kill: (String, Option<i64>),
     eviction_told: bool,
+    /// Otherwise the request was sent without one, as if the member were not there.
+    waited_for_a_body: bool,
 }
 
 async fn use_members(peer: &mut Peer) -> Result<Members> {
@@ -138,13 +154,14 @@ async fn use_members(peer: &mut Peer) -> Result<Members> {
         .await?;
     let (terminal, _) = peer.read("tty", "").await?;
 
-    peer.start("deaf", DEAF, json!({})).await?;
-    peer.read("deaf", "ready").await?;
-    let params = json!({"processId": "deaf", "graceMs": 2000});
+    peer.start("polite", POLITE, json!({})).await?;
+    peer.read("polite", "ready").await?;
+    // However long it takes to answer, it is given that time.
+    let params = json!({"processId": "polite", "graceMs": 600_000});
     let answer = peer.ok("process/terminate", params).await?;
     assert_eq!(answer, json!({"running": true}));
-    let (output, read) = peer.read("deaf", "").await?;
-    assert_eq!(read["exitCode"], 137, "{read}");
+    let (output, read) = peer.read("polite", "").await?;
+    let asked = (output.replace("ready\n", ""), read["exitCode"].as_i64());
 
     peer.start("loud", LOUD, json!({})).await?;
     let (_, read) = peer.read("loud", "").await?;
@@ -152,35 +169,82 @@ async fn use_members(peer: &mut Peer) -> Result<Members> {
         read["chunks"][0]["seq"].as_u64() > Some(1),
         "nothing evicted"
     );
+
+    let server = TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/", server.local_addr()?);
+    let params = json!({
+        "method": "PUT", "url": url, "requestId": "body", "streamRequestBody": true,
+        "streamResponse": true,
+    });
+    peer.send("http/request", params).await?;
+    let (mut upstream, _) = server.accept().await?;
+    let head = read_head(&mut upstream).await?;
+    // Ends the request in both cases, whether or not a body was to follow.
+    upstream
+        .write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n")
+        .await?;
     Ok(Members {
         terminal: terminal.replace('\r', ""),
-        asked_before_the_kill: output.contains("asked"),
+        asked_before_the_kill: asked,
         eviction_told: read.get("evicted").is_some(),
+        waited_for_a_body: head.contains("transfer-encoding: chunked"),
     })
 }
 
-/// Each method of the extensions with parameters that are right.
-fn methods(directory: &str) -> Vec<(&'static str, Value)> {
+async fn read_head(stream: &mut TcpStream) -> Result<String> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    Ok(String::from_utf8(head)?)
+}
+
+/// Each method of the extensions with parameters that are right, and whether there is what they name:
+/// otherwise an executor that has the method answers that there is not.
+fn methods(directory: &str, server: SocketAddr) -> Vec<(&'static str, Value, bool)> {
     let file = format!("{directory}/f");
     let moved = json!({"sourcePath": file, "destinationPath": format!("{directory}/g")});
+    let host = server.ip().to_string();
+    let connect = json!({"streamId": "s", "host": host, "port": server.port()});
     vec![
-        ("process/list", json!({})),
+        ("process/list", json!({}), true),
         (
             "process/signalGroup",
             json!({"processId": "x", "signal": "TERM"}),
+            true,
         ),
-        ("process/closeStdin", json!({"processId": "x"})),
+        ("process/closeStdin", json!({"processId": "x"}), true),
         (
             "process/resize",
             json!({"processId": "terminal", "rows": 2, "cols": 2}),
+            true,
         ),
-        ("rpc/cancel", json!({"id": 1})),
-        ("fs/append", json!({"path": file, "dataBase64": "aGk="})),
-        ("fs/sync", json!({"path": file})),
-        ("fs/rename", moved),
-        ("fs/batch", json!({"calls": []})),
-        ("session/keep", json!({"detachedMs": 0})),
-        ("session/close", json!({})),
+        ("rpc/cancel", json!({"id": 1}), true),
+        (
+            "fs/append",
+            json!({"path": file, "dataBase64": "aGk="}),
+            true,
+        ),
+        ("fs/sync", json!({"path": file}), true),
+        ("fs/rename", moved, true),
+        ("fs/batch", json!({"calls": []}), true),
+        ("fs/unwatchMissing", json!({"watchId": 1}), true),
+        (
+            "http/request/bodyChunk",
+            json!({"requestId": "none", "seq": 1, "chunkBase64": "", "done": true}),
+            false,
+        ),
+        ("http/cancel", json!({"requestId": "none"}), true),
+        ("tcp/connect", connect, true),
+        (
+            "tcp/write",
+            json!({"streamId": "s", "seq": 1, "chunkBase64": "aGk="}),
+            true,
+        ),
+        ("tcp/shutdown", json!({"streamId": "s"}), true),
+        ("tcp/close", json!({"streamId": "s"}), true),
+        ("session/keep", json!({"detachedMs": 0}), true),
+        ("session/close", json!({}), true),
     ]
 }
 
@@ -194,12 +258,14 @@ async fn executor_without_extensions_ignores_members_and_refuses_methods() -> Re
     }
     let expected = Members {
         terminal: "24 80\n[]\n".to_owned(),
-        asked_before_the_kill: false,
+        asked_before_the_kill: (String::new(), Some(137)),
         eviction_told: false,
+        waited_for_a_body: false,
     };
     assert_eq!(use_members(&mut peer).await?, expected);
     let directory = format!("file://{}", workspace.path().display());
-    for (method, params) in methods(&directory) {
+    let server = TcpListener::bind("127.0.0.1:0").await?;
+    for (method, params, _) in methods(&directory, server.local_addr()?) {
         let answer = peer.call(method, params).await?;
         assert_eq!(answer["error"]["code"], -32601, "{method}: {answer}");
     }
@@ -218,15 +284,19 @@ async fn executor_with_extensions_announces_and_honours_them() -> Result<()> {
     }
     let expected = Members {
         terminal: "40 132\n[vt100]\n".to_owned(),
-        asked_before_the_kill: true,
+        asked_before_the_kill: ("asked\n".to_owned(), Some(5)),
         eviction_told: true,
+        waited_for_a_body: true,
     };
     assert_eq!(use_members(&mut peer).await?, expected);
     let more = json!({"tty": true});
     peer.start("terminal", "sleep 600", more).await?;
     let directory = format!("file://{}", workspace.path().display());
-    for (method, params) in methods(&directory) {
-        peer.ok(method, params).await?;
+    let server = TcpListener::bind("127.0.0.1:0").await?;
+    for (method, params, is_there) in methods(&directory, server.local_addr()?) {
+        let answer = peer.call(method, params).await?;
+        let code = if is_there { json!(null) } else { json!(-32004) };
+        assert_eq!(answer["error"]["code"], code, "{method}: {answer}");
     }
     assert_eq!(std::fs::read(workspace.path().join("g"))?, b"hi");
     executor.never_panicked()
