@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{ArgAction, Parser};
 
-use crate::listener::AuthMode;
+use crate::{config::Period, listener::AuthMode};
 
 /// Remote executor: serves processes, files and HTTP requests of this machine to a client.
 ///
@@ -72,6 +72,12 @@ pub struct Cli {
     /// [env: EXEC_SERVER_EXIT_ON_STDIN_CLOSE=true|false]
     #[arg(long)]
     pub exit_on_stdin_close: bool,
+
+    /// How long commands may go on after a signal to end, such as 5s or 500ms, before they get
+    /// SIGTERM and, 2 s later, SIGKILL; a second signal kills at once
+    /// [env: EXEC_SERVER_GRACE_PERIOD] [default: 5s]
+    #[arg(long, value_name = "DURATION")]
+    pub grace_period: Option<Period>,
 
     /// Let http/request headers use this environment variable although its name looks like a
     /// credential; may be repeated

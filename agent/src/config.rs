@@ -5,6 +5,7 @@
 //! which source is to be used.
 
 mod file;
+mod period;
 
 use std::{fmt, num::NonZeroUsize, ops::RangeInclusive, path::PathBuf, time::Duration};
 
@@ -12,6 +13,7 @@ use registry_client::{RegistryUrl, RegistryUrlError};
 use relay_proto::ids::EnvironmentId;
 
 use file::FileConfig;
+pub use period::{Period, PeriodError};
 
 use crate::{
     cli::Cli,
@@ -31,6 +33,8 @@ pub struct Settings {
     pub tcp: bool,
     /// Longest life without a connection that a client gets, if the default is not wanted.
     pub keep_max: Option<Duration>,
+    /// How long commands may go on when the executor is told to end.
+    pub grace_period: Duration,
 }
 
 /// What the executor does.
@@ -121,6 +125,7 @@ impl Settings {
                 KEEP_MAX_SECS.end()
             ));
         }
+        let grace_period = grace_period(&cli, &environment, &file, &mut problems);
         let mode = if is_remote(&cli, &environment, &file) {
             remote(cli, environment, file, has_secret, &mut problems)
                 .map(|remote| Mode::Remote(Box::new(remote)))
@@ -134,10 +139,30 @@ impl Settings {
                 http_header_env,
                 tcp,
                 keep_max: keep_max.map(Duration::from_secs),
+                grace_period,
             }),
             _ => Err(ConfigError(problems)),
         }
     }
+}
+
+fn grace_period(
+    cli: &Cli,
+    environment: &dyn Fn(&str) -> Option<String>,
+    file: &FileConfig,
+    problems: &mut Vec<String>,
+) -> Duration {
+    let from_environment = environment(GRACE_PERIOD).and_then(|text| match text.parse() {
+        Ok(period) => Some(period),
+        Err(error) => {
+            problems.push(format!("{GRACE_PERIOD} cannot be used: {error}"));
+            None
+        }
+    });
+    cli.grace_period
+        .or(from_environment)
+        .or(file.grace_period)
+        .map_or(DEFAULT_GRACE_PERIOD, Period::get)
 }
 
 /// The most specific source that names a mode decides.
@@ -325,6 +350,11 @@ const KEEP_MAX_SECS: RangeInclusive<u64> = 80..=30 * 24 * 60 * 60;
 const REMOTE_URL: &str = "EXEC_SERVER_REMOTE_URL";
 const ENVIRONMENT_ID: &str = "EXEC_SERVER_ENVIRONMENT_ID";
 const EXIT_ON_STDIN_CLOSE: &str = "EXEC_SERVER_EXIT_ON_STDIN_CLOSE";
+const GRACE_PERIOD: &str = "EXEC_SERVER_GRACE_PERIOD";
+
+/// Long enough for most commands of an interactive client, and far below the 30 s after which
+/// cluster managers kill.
+const DEFAULT_GRACE_PERIOD: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 #[path = "config/tests.rs"]

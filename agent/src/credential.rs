@@ -23,7 +23,7 @@ use registry_client::{Credential, CredentialError, CredentialSource, FileBearer,
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
-pub use shield::{ShieldError, shield};
+pub use shield::{ShieldError, is_in_environment, shield};
 
 use crate::{config::CredentialChoice, events};
 

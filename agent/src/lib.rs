@@ -23,6 +23,7 @@
 //! - [`supervisor`] keeps the executor attached to its environment in remote mode.
 //! - [`program`] puts the parts together.
 //! - [`events`] is the log.
+//! - [`shutdown`] turns signals into a graceful end; [`first_process`] is for containers.
 //! - [`environment`] is what the executor says about itself and what children inherit.
 //!
 //! Losing a connection ends no process. Only the session's time to live, `process/terminate` or
@@ -35,6 +36,7 @@ mod config_layers;
 pub mod credential;
 pub mod environment;
 pub mod events;
+pub mod first_process;
 mod fs;
 pub mod http;
 pub mod listener;

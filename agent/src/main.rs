@@ -8,7 +8,7 @@ use std::{
 use agent::{
     cli::Cli,
     config::Settings,
-    credential, events,
+    credential, events, first_process,
     program::{self, Failure},
     sandbox,
 };
@@ -17,6 +17,9 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     if let Some(code) = sandbox::run_if_first_process() {
         return code;
+    }
+    if let Some(ended) = first_process::run_if_first() {
+        return ended.unwrap_or_else(|error| fail(&Failure::Runtime(error.into())));
     }
     // First of all, while there are no threads: this may start the program again.
     let secret = match credential::shield() {

@@ -19,7 +19,7 @@ use crate::{
     listener::{self, Keepalive, ListenAddress, Listener, ListenerConfig},
     process, random,
     session::{Sessions, SessionsConfig},
-    shutdown::Signals,
+    shutdown::{Signals, Stop},
     supervisor::{BACKOFF, Supervisor},
 };
 
@@ -50,11 +50,13 @@ pub async fn run(settings: Settings, secret: Option<SecretString>) -> Result<(),
     if let Err(error) = process::raise_descriptor_limit() {
         events::descriptor_limit_kept(&error);
     }
-    let cancel = CancellationToken::new();
+    let stop = Stop::default();
+    let cancel = stop.now.clone();
+    let grace = settings.grace_period;
     let sessions = sessions(&settings)?;
     let serve = async {
         let ended = match settings.mode {
-            Mode::Remote(remote) => serve_remote(*remote, secret, &sessions, &cancel).await,
+            Mode::Remote(remote) => serve_remote(*remote, secret, &sessions, &stop).await,
             Mode::Listen {
                 address: ListenAddress::Stdio,
                 ..
@@ -77,14 +79,29 @@ pub async fn run(settings: Settings, secret: Option<SecretString>) -> Result<(),
         cancel.cancel();
         ended
     };
-    // Processes are killed at once, while the peers are still being told.
+    let drain = async {
+        tokio::select! {
+            () = stop.gracefully.cancelled() => {}
+            () = cancel.cancelled() => return,
+        }
+        let drained = async {
+            sessions.drain(grace).await;
+            // Everything delivers what is left, and ends by itself.
+            tokio::time::sleep(FINISH_TIMEOUT).await;
+        };
+        tokio::select! {
+            () = drained => cancel.cancel(),
+            () = cancel.cancelled() => {}
+        }
+    };
+    // Processes that are left are killed at once, while the peers are still being told.
     let end = async {
         cancel.cancelled().await;
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, sessions.shutdown()).await;
     };
-    let work = async { tokio::join!(serve, end).0 };
-    // Without an outcome a second signal has cut it short.
-    signals.guard(&cancel, work).await.unwrap_or(Ok(()))
+    let work = async { tokio::join!(serve, drain, end).0 };
+    // Without an outcome a third signal has cut it short.
+    signals.guard(&stop, work).await.unwrap_or(Ok(()))
 }
 
 fn sessions(settings: &Settings) -> Result<Arc<Sessions>, Failure> {
@@ -133,7 +150,7 @@ async fn serve_remote(
     settings: RemoteSettings,
     secret: Option<SecretString>,
     sessions: &Arc<Sessions>,
-    cancel: &CancellationToken,
+    stop: &Stop,
 ) -> Result<(), Failure> {
     let connector = Connector::new(ConnectorConfig {
         ca_file: settings.ca_file.clone(),
@@ -142,14 +159,14 @@ async fn serve_remote(
     .map_err(|error| configuration(&error))?;
     let source = tokio::select! {
         source = credential::open(&settings.credential, secret) => source,
-        () = cancel.cancelled() => return Ok(()),
+        () = stop.gracefully.cancelled() => return Ok(()),
     };
     let source = source.map_err(|error| match error {
         SourceError::Stdin(_) => Failure::Runtime(error.into()),
         error => configuration(&error),
     })?;
     if settings.exit_on_stdin_close {
-        end_with_stdin(cancel.clone())?;
+        end_with_stdin(stop.gracefully.clone())?;
     }
     let error_bodies = match settings.credential {
         // A registry could echo it, and whoever hands it over this way wants it nowhere else.
@@ -172,7 +189,7 @@ async fn serve_remote(
         BACKOFF,
         random::seed(),
     )
-    .run(cancel.clone())
+    .run(stop.now.clone())
     .await;
     Ok(())
 }
@@ -181,19 +198,22 @@ fn configuration(error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::Configuration(vec![events::Chain(error).to_string()])
 }
 
-/// Reads and discards standard input, and cancels at its end.
+/// Reads and discards standard input, and cancels `stop` at its end.
 ///
 /// A thread of its own: it may block for the life of the process, and ends with it.
-fn end_with_stdin(cancel: CancellationToken) -> io::Result<()> {
+fn end_with_stdin(stop: CancellationToken) -> io::Result<()> {
     std::thread::Builder::new()
         .name("stdin".to_owned())
         .spawn(move || {
             let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
             events::stopping("standard input closed");
-            cancel.cancel();
+            stop.cancel();
         })?;
     Ok(())
 }
 
+/// How long answers and output may take to reach the peers after everything has ended: as long as
+/// a stream waits for its acknowledgements, and a little more.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(7);
 /// How long killed processes may take to be gone, which is the kernel's time.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);

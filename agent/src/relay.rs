@@ -43,7 +43,7 @@ pub(crate) struct Attachment<S> {
     pub(crate) sessions: Arc<S>,
 }
 
-/// Serves streams on `websocket` until it ends or `cancel`.
+/// Serves streams on `websocket` until it ends, what is served has come to its end, or `cancel`.
 pub(crate) async fn serve<S, T>(
     attachment: Attachment<S>,
     websocket: WebSocketStream<T>,
@@ -62,6 +62,7 @@ where
         Instant::now(),
     );
     let (driver, mut incoming) = relay_driver::executor(websocket, connection, cancel.clone());
+    let driver = driver.finish_with(attachment.sessions.finishing());
     let attachment = Arc::new(attachment);
     let mut streams = JoinSet::new();
     let run = driver.run();

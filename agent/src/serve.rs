@@ -17,4 +17,15 @@ pub trait Serve: Send + Sync + 'static {
         transport: Transport,
         cancel: CancellationToken,
     ) -> impl Future<Output = ()> + Send + 'static;
+
+    /// Whether new sessions are taken.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    /// Cancelled when everything that is served comes to its end by itself: the transports deliver
+    /// what is left, and no new ones are wanted.
+    fn finishing(&self) -> CancellationToken {
+        CancellationToken::new()
+    }
 }

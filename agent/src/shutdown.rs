@@ -1,7 +1,7 @@
-//! Signals that end the executor in an orderly way.
+//! Signals that end the executor.
 //!
-//! SIGTERM, SIGINT, SIGHUP and SIGQUIT all mean the same: tell the peers, end the processes, exit 0. A second
-//! signal does not wait for that.
+//! SIGTERM, SIGINT, SIGHUP and SIGQUIT all mean the same. The first one asks for a graceful end, the
+//! second one ends everything at once, the third one does not even wait for that. The exit code is 0.
 
 use std::io;
 
@@ -17,6 +17,15 @@ pub struct Signals {
     interrupt: Signal,
     hangup: Signal,
     quit: Signal,
+}
+
+/// What the program was told. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Stop {
+    /// To end gracefully: what runs may come to its end.
+    pub gracefully: CancellationToken,
+    /// To end now: what runs is killed, peers are told.
+    pub now: CancellationToken,
 }
 
 impl Signals {
@@ -46,22 +55,23 @@ impl Signals {
         }
     }
 
-    /// Runs `work` and cancels `cancel` at the first signal; at the second one, stops waiting.
-    pub async fn guard<F: Future>(
-        mut self,
-        cancel: &CancellationToken,
-        work: F,
-    ) -> Option<F::Output> {
+    /// Runs `work` to its end, or until the third signal; the first two go to `stop`.
+    pub async fn guard<F: Future>(mut self, stop: &Stop, work: F) -> Option<F::Output> {
         tokio::pin!(work);
-        for _ in 0..2 {
+        loop {
             tokio::select! {
                 output = &mut work => return Some(output),
                 name = self.next() => {
                     events::stopping(name);
-                    cancel.cancel();
+                    if stop.now.is_cancelled() {
+                        return None;
+                    }
+                    if stop.gracefully.is_cancelled() {
+                        stop.now.cancel();
+                    }
+                    stop.gracefully.cancel();
                 }
             }
         }
-        None
     }
 }

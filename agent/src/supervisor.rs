@@ -92,15 +92,17 @@ impl<S: Serve> Supervisor<S> {
         }
     }
 
-    /// Runs until `cancel`, then ends the connection in an orderly way.
+    /// Runs until `cancel`, or until what is served comes to its end, then ends the connection in an
+    /// orderly way.
     pub async fn run(mut self, cancel: CancellationToken) {
+        let finishing = self.sessions.finishing();
         let mut state = State::Registering { dial: Pace::AtOnce };
         loop {
             state = match state {
                 // This state ends by itself when cancelled, so that peers are told.
                 State::Serving(registration, websocket) => {
                     let next = self.serve(registration, *websocket, &cancel).await;
-                    if cancel.is_cancelled() {
+                    if cancel.is_cancelled() || finishing.is_cancelled() {
                         return;
                     }
                     next
@@ -108,6 +110,7 @@ impl<S: Serve> Supervisor<S> {
                 other => tokio::select! {
                     next = self.step(other) => next,
                     () = cancel.cancelled() => return,
+                    () = finishing.cancelled() => return,
                 },
             };
         }
@@ -210,6 +213,7 @@ impl<S: Serve> Supervisor<S> {
         cancel: &CancellationToken,
     ) -> State {
         let start = Instant::now();
+        let finishing = self.sessions.finishing();
         let reason = relay::serve(
             relay::Attachment {
                 registry: self.registry.clone(),
@@ -229,6 +233,7 @@ impl<S: Serve> Supervisor<S> {
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
                 () = cancel.cancelled() => {}
+                () = finishing.cancelled() => {}
             }
         }
         State::Dialing(registration)

@@ -132,7 +132,9 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Offline(_) | Self::Unavailable { .. } | Self::ConnectionLost(_) => true,
-            Self::Rpc { code, .. } => *code == codes::SESSION_ATTACHED,
+            Self::Rpc { code, .. } => {
+                matches!(*code, codes::SESSION_ATTACHED | codes::SHUTTING_DOWN)
+            }
             _ => false,
         }
     }

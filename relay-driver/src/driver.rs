@@ -90,6 +90,8 @@ pub struct Driver<S> {
     socket: Socket<S>,
     pub(crate) connection: Connection,
     cancel: CancellationToken,
+    /// No new streams once it is cancelled, and the end with the last one.
+    pub(crate) finishing: CancellationToken,
     pub(crate) side: Side,
     pub(crate) streams: HashMap<StreamId, Attached>,
     /// Executor: requests that wait for an answer; cancelled when they are gone.
@@ -137,6 +139,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             socket: Socket::new(websocket),
             connection,
             cancel,
+            finishing: CancellationToken::new(),
             side,
             streams,
             asked: HashMap::new(),
@@ -146,6 +149,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             next_serial,
             end: None,
         }
+    }
+
+    /// Ends gracefully once `finishing` is cancelled: no more streams are let in, and when the last
+    /// one has ended, the websocket is closed. Streams end as ever, when their applications drop
+    /// their ends and what they sent has arrived.
+    #[must_use]
+    pub fn finish_with(mut self, finishing: CancellationToken) -> Self {
+        self.finishing = finishing;
+        self
     }
 
     /// Runs until the websocket ends, the harness's stream ends, or `cancel` is cancelled.
@@ -170,8 +182,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let timer = tokio::time::sleep_until(tokio::time::Instant::now());
         tokio::pin!(timer);
         let cancel = self.cancel.clone();
+        let finishing = self.finishing.clone();
         loop {
             self.drain_events();
+            let is_finishing = finishing.is_cancelled();
+            if is_finishing && self.streams.is_empty() {
+                self.end.get_or_insert(DisconnectReason::LocalShutdown);
+            }
             if let Some(reason) = self.end {
                 return self.finish(reason).await;
             }
@@ -188,6 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                 Some(activity) = self.answers.next() => self.on_activity(activity),
                 () = &mut timer, if deadline.is_some() => self.on_timer(),
                 () = cancel.cancelled() => self.end = Some(DisconnectReason::LocalShutdown),
+                () = finishing.cancelled(), if !is_finishing => {}
             }
         }
     }

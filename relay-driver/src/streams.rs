@@ -160,7 +160,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
                         answer,
                     };
                     // What the queue does not take is dropped, and that refuses it.
-                    if let Side::Executor { requests } = &self.side {
+                    if let Side::Executor { requests } = &self.side
+                        && !self.finishing.is_cancelled()
+                    {
                         let _ = requests.try_send(request);
                     }
                 }

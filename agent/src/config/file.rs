@@ -12,6 +12,7 @@ use std::{
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
+use super::period::Period;
 use crate::listener::AuthMode;
 
 /// What the file says; every key is optional.
@@ -26,6 +27,7 @@ pub(super) struct FileConfig {
     pub(super) ca_file: Option<PathBuf>,
     pub(super) allow_insecure_http: Option<bool>,
     pub(super) exit_on_stdin_close: Option<bool>,
+    pub(super) grace_period: Option<Period>,
     pub(super) http_header_env: Option<Vec<String>>,
     pub(super) no_tcp: Option<bool>,
     pub(super) keep_max_secs: Option<u64>,
@@ -93,6 +95,7 @@ fn parse(text: &str, problems: &mut Vec<String>) -> FileConfig {
         ca_file: keys.take("ca_file"),
         allow_insecure_http: keys.take("allow_insecure_http"),
         exit_on_stdin_close: keys.take("exit_on_stdin_close"),
+        grace_period: keys.take("grace_period"),
         http_header_env: keys.take("http_header_env"),
         no_tcp: keys.take("no_tcp"),
         keep_max_secs: keys.take("keep_max_secs"),

@@ -33,6 +33,30 @@ fn problems(arguments: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
 const TOKEN: (&str, &str) = ("EXEC_SERVER_TOKEN", "t");
 
 #[test]
+fn the_grace_period_comes_from_flag_environment_file_and_default() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "grace_period = '1m'").unwrap();
+    let path = file.path().to_str().unwrap();
+    let variable = [("EXEC_SERVER_GRACE_PERIOD", "250ms")];
+    for (arguments, variables, millis) in [
+        (&[][..], &[][..], 5_000),
+        (&["--config", path], &[], 60_000),
+        (&["--config", path], &variable, 250),
+        (&["--config", path, "--grace-period", "0s"], &variable, 0),
+    ] {
+        let settings = resolve(arguments, variables).unwrap();
+        assert_eq!(settings.grace_period, Duration::from_millis(millis));
+    }
+    assert_eq!(
+        problems(&[], &[("EXEC_SERVER_GRACE_PERIOD", "soon")]),
+        [
+            "EXEC_SERVER_GRACE_PERIOD cannot be used: expected a number with ms, s, m or h, \
+             such as 5s, and at most a day"
+        ]
+    );
+}
+
+#[test]
 fn without_anything_it_listens_on_loopback() {
     let settings = resolve(&[], &[]).unwrap();
     assert!(matches!(

@@ -59,16 +59,20 @@ pub enum ShieldError {
 pub fn shield() -> Result<Option<SecretString>, ShieldError> {
     // Best effort: old kernels and strict filters may refuse, and the environment is clean anyway.
     let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
-    if SECRET_VARIABLES
-        .iter()
-        .any(|name| std::env::var_os(name).is_some())
-    {
+    if is_in_environment() {
         return Err(ShieldError::Move(restart()));
     }
     match inherited_memory_file() {
         None => Ok(None),
         Some(file) => read_token(&file).map(Some),
     }
+}
+
+/// Whether a credential variable is set, so that [`shield`] starts the program again.
+pub fn is_in_environment() -> bool {
+    SECRET_VARIABLES
+        .iter()
+        .any(|name| std::env::var_os(name).is_some())
 }
 
 /// Starts the program again without the variables. Returns only if that fails.

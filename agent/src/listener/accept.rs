@@ -113,12 +113,15 @@ impl Listener {
         format!("ws://{}", self.address)
     }
 
-    /// Serves connections until `cancel`, then ends them with a close frame.
+    /// Serves connections until `cancel`, or until what is served comes to its end, then ends them with a
+    /// close frame.
     pub async fn run<S: Serve>(self, sessions: Arc<S>, cancel: CancellationToken) {
+        let finishing = sessions.finishing();
         let mut connections = JoinSet::new();
         loop {
             let accepted = tokio::select! {
                 () = cancel.cancelled() => break,
+                () = finishing.cancelled() => break,
                 Some(_) = connections.join_next() => continue,
                 accepted = self.tcp.accept(), if connections.len() < MAX_CONNECTIONS => accepted,
             };
@@ -142,7 +145,15 @@ impl Listener {
         }
         drop(self.tcp);
         let drain = async { while connections.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(DRAIN_TIMEOUT, drain).await;
+        // Those that deliver what is left may take as long as their owner lets them.
+        let time_is_up = async {
+            cancel.cancelled().await;
+            tokio::time::sleep(DRAIN_TIMEOUT).await;
+        };
+        tokio::select! {
+            () = drain => {}
+            () = time_is_up => {}
+        }
     }
 }
 
@@ -160,9 +171,11 @@ impl<S: Serve> Connection<S> {
         // Small messages both ways: with Nagle's algorithm an event right after a response waits
         // for the peer's delayed acknowledgement.
         let _ = tcp.set_nodelay(true);
+        let finishing = self.sessions.finishing();
         let upgrade = tokio::select! {
             upgrade = self.http(tcp) => upgrade,
             () = self.cancel.cancelled() => None,
+            () = finishing.cancelled() => None,
         };
         if let Some(upgrade) = upgrade {
             self.websocket(upgrade).await;
@@ -175,7 +188,12 @@ impl<S: Serve> Connection<S> {
         let service = service_fn(|mut request: http::Request<hyper::body::Incoming>| {
             let on_upgrade = hyper::upgrade::on(&mut request);
             let (parts, _) = request.into_parts();
-            let response = match answer(&parts, self.auth.as_deref(), SystemTime::now()) {
+            let response = match answer(
+                &parts,
+                self.auth.as_deref(),
+                self.sessions.is_ready(),
+                SystemTime::now(),
+            ) {
                 Answer::Upgrade(accept) => {
                     *upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(on_upgrade);
                     switching_protocols(accept)
@@ -223,7 +241,11 @@ impl<S: Serve> Connection<S> {
         let session = AbortOnDropHandle::new(tokio::spawn(
             Arc::clone(&self.sessions).serve(transport, self.cancel.clone()),
         ));
-        let ended = websocket::run(socket, incoming, outgoing, self.keepalive, self.cancel).await;
+        let end = websocket::End {
+            finishing: self.sessions.finishing(),
+            cancel: self.cancel,
+        };
+        let ended = websocket::run(socket, incoming, outgoing, self.keepalive, end).await;
         events::peer_disconnected(self.peer, ended.reason());
         let _ = session.await;
     }

@@ -26,14 +26,20 @@ impl Answer {
 }
 
 /// Decides the answer to `request`.
-pub(super) fn answer(request: &Parts, auth: Option<&WebSocketAuth>, now: SystemTime) -> Answer {
+pub(super) fn answer(
+    request: &Parts,
+    auth: Option<&WebSocketAuth>,
+    is_ready: bool,
+    now: SystemTime,
+) -> Answer {
     // Web pages can open websockets to loopback addresses; the header gives them away.
     if request.headers.contains_key(header::ORIGIN) {
         return Answer::text(StatusCode::FORBIDDEN, "");
     }
     match request.uri.path() {
         "/readyz" => match request.method {
-            Method::GET | Method::HEAD => Answer::text(StatusCode::OK, ""),
+            Method::GET | Method::HEAD if is_ready => Answer::text(StatusCode::OK, ""),
+            Method::GET | Method::HEAD => Answer::text(StatusCode::SERVICE_UNAVAILABLE, ""),
             _ => Answer::text(StatusCode::METHOD_NOT_ALLOWED, ""),
         },
         "/" => upgrade(request, auth, now),
@@ -169,6 +175,7 @@ mod tests {
                 answer(
                     &request(method, path, &headers),
                     None,
+                    true,
                     SystemTime::UNIX_EPOCH
                 ),
                 Answer::Reply(StatusCode::from_u16(status).unwrap(), text.into()),
@@ -178,12 +185,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_ready_says_so() {
+        let answer = answer(
+            &request("GET", "/readyz", &[]),
+            None,
+            false,
+            SystemTime::UNIX_EPOCH,
+        );
+        assert_eq!(answer, Answer::text(StatusCode::SERVICE_UNAVAILABLE, ""));
+    }
+
+    #[test]
     fn upgrade_answers_the_accept_key_of_the_rfc_and_ignores_the_query() {
         for path in ["/", "/?token=x"] {
             assert_eq!(
                 answer(
                     &request("GET", path, &UPGRADE),
                     None,
+                    false,
                     SystemTime::UNIX_EPOCH
                 ),
                 Answer::Upgrade(HeaderValue::from_static("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="))

@@ -44,6 +44,7 @@ where
         outgoing: from_session,
         peer: PeerLabel::Stdio,
     };
+    let finishing = sessions.finishing();
     let session = AbortOnDropHandle::new(tokio::spawn(sessions.serve(transport, cancel.clone())));
     let writer = AbortOnDropHandle::new(tokio::spawn(write_lines(output, outgoing)));
     tokio::select! {
@@ -51,6 +52,7 @@ where
             events::stdio_ended(&error);
         },
         () = cancel.cancelled() => {}
+        () = finishing.cancelled() => {}
     }
     // The session answers what it has received and drops its sender; then the writer is done.
     let _ = session.await;

@@ -68,6 +68,14 @@ impl Default for Keepalive {
     }
 }
 
+/// What ends a websocket on this side.
+pub(super) struct End {
+    /// The session ends by itself once this is cancelled, because the executor shuts down.
+    pub(super) finishing: CancellationToken,
+    /// At once.
+    pub(super) cancel: CancellationToken,
+}
+
 /// Why a websocket ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ended {
@@ -139,7 +147,7 @@ pub(super) async fn run<S>(
     incoming: Inbox,
     mut outgoing: mpsc::Receiver<Bytes>,
     keepalive: Keepalive,
-    cancel: CancellationToken,
+    end: End,
 ) -> Ended
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -149,11 +157,13 @@ where
     let ended = tokio::select! {
         ended = read(&mut stream, &incoming, &life) => ended,
         ended = write(&mut sink, &mut outgoing, keepalive, &life) => ended,
-        () = cancel.cancelled() => Ended::Shutdown,
+        () = end.cancel.cancelled() => Ended::Shutdown,
     };
     // The session sees the shutdown as well and may have been the first to end.
     let ended = match ended {
-        Ended::BySession if cancel.is_cancelled() => Ended::Shutdown,
+        Ended::BySession if end.cancel.is_cancelled() || end.finishing.is_cancelled() => {
+            Ended::Shutdown
+        }
         ended => ended,
     };
     // The session must see the end now, not after the closing handshake.

@@ -234,6 +234,10 @@ impl Process {
         self.group.exit_code().is_some()
     }
 
+    fn is_closed(&self) -> bool {
+        self.log(|log| log.is_closed())
+    }
+
     fn retained_bytes(&self) -> usize {
         self.log(|log| log.retained_bytes())
     }

@@ -61,6 +61,10 @@ impl OutputLog {
     }
 
     /// Records the close and returns its number, the last one.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     pub(super) fn push_closed(&mut self) -> u64 {
         self.closed = true;
         self.next_event()

@@ -32,7 +32,7 @@ use super::spawn::{Spawned, Spawner};
 use super::stdin::{MAX_WRITE_ID_BYTES, Stdin};
 use super::{Facts, Process};
 use crate::environment::ExecutorEnvironment;
-use crate::session::Attachment;
+use crate::session::{Attachment, Ending};
 
 use control::Overtaken;
 pub(super) use listing::program;
@@ -57,6 +57,8 @@ pub(crate) struct TableConfig {
     pub(crate) tasks: TaskTracker,
     /// Ends retention early.
     pub(crate) shutdown: CancellationToken,
+    /// Told what runs, and knows whether anything may still start.
+    pub(crate) ending: Ending,
 }
 
 /// The processes of one session.
@@ -115,6 +117,7 @@ impl ProcessTable {
         params: Box<StartParams>,
     ) -> Result<Reservation, RpcError> {
         reservation::check(&params)?;
+        self.config.ending.check("starts no new processes")?;
         let cwd = params.cwd.to_native().map_err(|err| {
             RpcError::invalid_params(format!(
                 "cwd URI `{}` is not valid on this exec-server host: {err}",
@@ -219,6 +222,23 @@ impl ProcessTable {
         self.over.cancel();
     }
 
+    /// Asks every process to end and kills it after `grace`. Returns how many there were.
+    pub(crate) fn wind_up(&self, grace: Duration) -> usize {
+        let mut entries = self.entries();
+        let mut count = 0;
+        for entry in entries.by_id.values_mut() {
+            match entry {
+                Entry::Started(process) if process.is_closed() => continue,
+                Entry::Started(process) => {
+                    process.terminate_after(grace);
+                }
+                Entry::Starting(_, overtaken) => overtaken.terminate(grace),
+            }
+            count += 1;
+        }
+        count
+    }
+
     fn started(&self, id: &str) -> Option<Arc<Process>> {
         match self.entries().by_id.get(id) {
             Some(Entry::Started(process)) => Some(Arc::clone(process)),
@@ -272,6 +292,7 @@ impl ProcessTable {
 
         let (gate, opened) = oneshot::channel();
         let table = Arc::clone(self);
+        let busy = self.config.ending.busy();
         self.config.tasks.spawn(async move {
             let events = async {
                 // The gate is opened by being dropped, so there is nothing to receive.
@@ -283,6 +304,7 @@ impl ProcessTable {
                 () = events => {}
                 never = process.kill_in_time() => match never {}
             }
+            drop(busy);
             table.retain(process).await;
         });
         Ok(StartGate::new(gate))

@@ -49,6 +49,8 @@ enum End {
     Gone,
     /// The executor ends it.
     Cancelled,
+    /// The executor has come to its end, and delivers what is left.
+    Finished,
     /// Its harness has resumed the session on another connection.
     Superseded,
     /// A relay stream on which nothing has come for too long.
@@ -114,6 +116,7 @@ pub(super) async fn serve(
     tokio::pin!(writing);
 
     let let_go = CancellationToken::new();
+    let finishing = sessions.ending().finishing().clone();
     let mut connection = Connection {
         context: Arc::new(Context::new(&sessions, outbox.clone())),
         holder: Holder::new(peer.key().cloned(), let_go.clone()),
@@ -134,8 +137,9 @@ pub(super) async fn serve(
         () = &mut writing => End::Gone,
         () = cancel.cancelled() => End::Cancelled,
         () = let_go.cancelled() => End::Superseded,
+        () = finishing.cancelled() => End::Finished,
     };
-    if end == End::Disconnected {
+    if matches!(end, End::Disconnected | End::Finished) {
         // The peer may have closed only its own direction, as a pipe does: what it asked before is
         // still answered. If it is gone, the writer knows and this takes no time.
         tokio::select! {
@@ -153,7 +157,7 @@ pub(super) async fn serve(
         End::Violation(rule) => {
             tracing::warn!(peer = %connection.peer, rule, "closing a connection that broke the protocol");
         }
-        End::Disconnected => {}
+        End::Disconnected | End::Finished => {}
         End::Superseded => {
             tracing::info!(peer = %connection.peer, "session taken over by a newer connection");
             return;
@@ -299,6 +303,9 @@ impl Connection {
         let pending = self.pending(size).await?;
         let (enter, after) = call.lanes();
         let weight = call.weight();
+        // Held from before a start is checked until the process holds one of its own.
+        let is_brief = weight == Weight::Wait && !matches!(call, Call::ProcessStart(_));
+        let busy = (!is_brief).then(|| self.sessions.ending().busy());
         let cancellable = call.is_cancellable();
         let job = match call {
             // The id is taken now, so that a terminate that follows finds it.
@@ -322,6 +329,7 @@ impl Connection {
         let span = tracing::debug_span!("request", method);
         let work = async move {
             let _pending = pending;
+            let _busy = busy;
             let work = async {
                 place.turn().await;
                 let _permit = match weight {

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::attachment::Attachment;
 use super::connection;
+use super::drain::Ending;
 use super::place::{Holder, Place};
 use crate::environment::ExecutorEnvironment;
 use crate::fs::Sandboxes;
@@ -131,6 +132,7 @@ impl Sessions {
             snapshot_time: config.snapshot_time,
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),
+            ending: Ending::default(),
         };
         let sessions = Mutex::default();
         Ok(Arc::new(Self {
@@ -171,6 +173,20 @@ impl Sessions {
     /// Sessions, attached and detached, for counts.
     pub fn session_count(&self) -> usize {
         self.map().len()
+    }
+
+    /// How far the graceful end has come.
+    pub(super) fn ending(&self) -> &Ending {
+        &self.table_config.ending
+    }
+
+    /// Asks every process that is left to end, and kills it after `grace`. Returns how many still ran.
+    pub(super) fn end_processes(&self, grace: Duration) -> usize {
+        let sessions: Vec<_> = self.map().values().cloned().collect();
+        sessions
+            .iter()
+            .map(|session| session.processes.wind_up(grace))
+            .sum()
     }
 
     pub(super) fn environment(&self) -> &Arc<ExecutorEnvironment> {
@@ -232,6 +248,7 @@ impl Sessions {
                 Arc::clone(session)
             }
             None => {
+                self.ending().check("takes no new sessions")?;
                 if sessions.len() >= MAX_SESSIONS {
                     return Err(RpcError::invalid_request(format!(
                         "at most {MAX_SESSIONS} sessions may exist"
@@ -284,6 +301,14 @@ impl Serve for Sessions {
         cancel: CancellationToken,
     ) -> impl Future<Output = ()> + Send + 'static {
         Self::serve(self, transport, cancel)
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.is_draining()
+    }
+
+    fn finishing(&self) -> CancellationToken {
+        self.ending().finishing().clone()
     }
 }
 

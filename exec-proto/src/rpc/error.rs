@@ -18,6 +18,8 @@ pub mod code {
     pub const NOT_FOUND: i64 = -32004;
     /// Resume of a session that another connection holds.
     pub const SESSION_ATTACHED: i64 = -32010;
+    /// The executor is coming to its end and takes no new sessions and processes.
+    pub const SHUTTING_DOWN: i64 = -32011;
     /// The request was given up by `rpc/cancel` or `session/close`, or a call of a batch was not
     /// begun. Sent only to clients that use these extensions.
     pub const REQUEST_CANCELLED: i64 = -32800;

@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod detached;
+mod drain;
 mod extensions;
 mod faults;
 mod interop;

@@ -35,7 +35,11 @@ async fn rig_with(buffer_bytes: usize, queued: usize) -> Rig {
     let (incoming, from_peer) = Inbox::with_limits(queued, 64 << 20);
     let (to_peer, outgoing) = mpsc::channel(8);
     let cancel = CancellationToken::new();
-    let run = tokio::spawn(run(server, incoming, outgoing, KEEPALIVE, cancel.clone()));
+    let end = End {
+        finishing: CancellationToken::new(),
+        cancel: cancel.clone(),
+    };
+    let run = tokio::spawn(run(server, incoming, outgoing, KEEPALIVE, end));
     Rig {
         peer,
         to_peer,

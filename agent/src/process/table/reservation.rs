@@ -62,7 +62,9 @@ impl Reservation {
     pub(crate) async fn start(mut self) -> Result<Started, RpcError> {
         let (answer, started) = oneshot::channel();
         let tasks = self.table.config.tasks.clone();
+        let busy = self.table.config.ending.busy();
         tasks.spawn(async move {
+            let _busy = busy;
             let result = self.spawn().await;
             // A failed start frees its id before the client hears of it.
             drop(self);

@@ -2,6 +2,7 @@
 
 mod cancelling;
 mod control;
+mod draining;
 mod files;
 mod handshake;
 mod lifetime;

@@ -16,16 +16,16 @@ use testkit::{
 };
 
 /// A cloud whose websockets and registry calls all go through a proxy.
-pub(super) struct Fixture {
-    pub(super) proxy: FaultProxy,
-    pub(super) cloud: Cloud,
-    pub(super) workspace: Workspace,
+pub(crate) struct Fixture {
+    pub(crate) proxy: FaultProxy,
+    pub(crate) cloud: Cloud,
+    pub(crate) workspace: Workspace,
     options: CloudOptions,
     _data: TempDir,
 }
 
 impl Fixture {
-    pub(super) async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         let proxy = FaultProxy::start().await?;
         let data = tempfile::tempdir()?;
         let options = CloudOptions {
@@ -45,7 +45,7 @@ impl Fixture {
     }
 
     /// Kills the cloud at once and starts it again, with the same state and address.
-    pub(super) async fn restart_cloud(&mut self) -> Result<()> {
+    pub(crate) async fn restart_cloud(&mut self) -> Result<()> {
         self.cloud.child().never_panicked()?;
         self.cloud.child_mut().kill().await?;
         self.cloud = Cloud::start_with(self.options.clone()).await?;
@@ -53,7 +53,7 @@ impl Fixture {
     }
 
     /// A session of this process with the executor.
-    pub(super) async fn client(&self) -> Result<Client> {
+    pub(crate) async fn client(&self) -> Result<Client> {
         let connector = Connector::new(ConnectorConfig {
             // The proxies of this machine are not for loopback.
             environment: ConnectorEnvironment::empty(),
@@ -71,19 +71,19 @@ impl Fixture {
     }
 
     /// Cuts the websockets of `end`, once there is one: after an earlier cut it may be on its way.
-    pub(super) async fn cut_end(&self, end: End) -> Result<()> {
+    pub(crate) async fn cut_end(&self, end: End) -> Result<()> {
         testkit::until(async || self.proxy.cut_end(end) > 0)
             .await
             .with_context(|| format!("no {end:?} to cut off"))
     }
 
-    pub(super) fn unharmed(&self, executor: &Child) -> Result<()> {
+    pub(crate) fn unharmed(&self, executor: &Child) -> Result<()> {
         executor.never_panicked()?;
         self.cloud.child().never_panicked()
     }
 
     /// Waits for a file that a command makes in the workspace.
-    pub(super) async fn exists(&self, name: &str) -> Result<()> {
+    pub(crate) async fn exists(&self, name: &str) -> Result<()> {
         let path = self.workspace.path().join(name);
         testkit::until(async || path.exists())
             .await
@@ -91,7 +91,7 @@ impl Fixture {
     }
 
     /// Makes a file that a command waits for.
-    pub(super) fn touch(&self, name: &str) -> Result<()> {
+    pub(crate) fn touch(&self, name: &str) -> Result<()> {
         Ok(std::fs::write(self.workspace.path().join(name), "")?)
     }
 }

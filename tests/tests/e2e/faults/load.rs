@@ -29,19 +29,19 @@ use super::fixture::Fixture;
 
 /// How much is done.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     /// Sessions, each with a connection of its own.
-    pub(super) clients: usize,
+    pub(crate) clients: usize,
     /// Commands of one session at the same time.
-    pub(super) parallel: usize,
+    pub(crate) parallel: usize,
     /// Commands one after the other in each of those places; more follow only until
     /// [`Load::finish`] is called.
-    pub(super) least: usize,
+    pub(crate) least: usize,
 }
 
 /// A running load.
 #[derive(Debug)]
-pub(super) struct Load {
+pub(crate) struct Load {
     workers: JoinSet<Result<Tally>>,
     /// Of the sessions that have ended.
     tally: Tally,
@@ -52,20 +52,20 @@ pub(super) struct Load {
 
 /// What became of the commands of a load.
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(crate) struct Tally {
     /// Names of commands that were exactly right.
-    pub(super) exact: Vec<String>,
+    pub(crate) exact: Vec<String>,
     /// Names of commands whose outcome the harness does not know, and why.
-    pub(super) unknown: Vec<(String, String)>,
+    pub(crate) unknown: Vec<(String, String)>,
     /// How many of those were done all the same.
-    pub(super) unknown_done: usize,
+    pub(crate) unknown_done: usize,
     /// Connections of all sessions together.
-    pub(super) connections: u64,
+    pub(crate) connections: u64,
 }
 
 impl Load {
     /// Opens the sessions and starts their workers.
-    pub(super) async fn start(fixture: &Fixture, plan: Plan) -> Result<Self> {
+    pub(crate) async fn start(fixture: &Fixture, plan: Plan) -> Result<Self> {
         let is_over = Arc::new(AtomicBool::new(false));
         let done = watch::Sender::new(0);
         let mut workers = JoinSet::new();
@@ -88,7 +88,7 @@ impl Load {
     /// # Errors
     ///
     /// When a command went wrong.
-    pub(super) async fn reaches(&mut self, count: usize, deadline: Duration) -> Result<bool> {
+    pub(crate) async fn reaches(&mut self, count: usize, deadline: Duration) -> Result<bool> {
         let mut done = self.done.subscribe();
         let target = *done.borrow() + count;
         let reached = async {
@@ -113,7 +113,7 @@ impl Load {
     /// # Errors
     ///
     /// When a command went wrong, or too few have ended in time.
-    pub(super) async fn progress(&mut self, count: usize, deadline: Duration) -> Result<()> {
+    pub(crate) async fn progress(&mut self, count: usize, deadline: Duration) -> Result<()> {
         let reached = self.reaches(count, deadline).await?;
         let done = *self.done.borrow();
         ensure!(reached, "only {done} commands had ended after {deadline:?}");
@@ -141,7 +141,7 @@ impl Load {
 
     /// Lets the commands end that have begun, beyond the least number, and holds the results
     /// against the ledger.
-    pub(super) async fn finish(mut self, fixture: &Fixture, deadline: Duration) -> Result<Tally> {
+    pub(crate) async fn finish(mut self, fixture: &Fixture, deadline: Duration) -> Result<Tally> {
         self.is_over.store(true, Ordering::Relaxed);
         let all = async {
             while let Some(ended) = self.workers.join_next().await {
@@ -191,7 +191,7 @@ impl Tally {
     }
 
     /// Checks that every command was exactly right.
-    pub(super) fn all_exact(&self, count: usize) -> Result<()> {
+    pub(crate) fn all_exact(&self, count: usize) -> Result<()> {
         ensure!(self.unknown.is_empty(), "unknown: {:?}", self.unknown);
         let exact = self.exact.len();
         ensure!(exact >= count, "only {exact} of {count} commands were done");

@@ -5,9 +5,9 @@
 //! its faults; `E2E_FAULT_SEED` sets it; see CONTRIBUTING.md.
 
 mod cuts;
-mod fixture;
+pub(crate) mod fixture;
 mod half_open;
-mod load;
+pub(crate) mod load;
 mod loss;
 mod order;
 mod outage;

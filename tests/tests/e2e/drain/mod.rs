@@ -1,0 +1,3 @@
+//! Programs that are told to end: what runs comes to its end, and everybody knows at once.
+
+mod executor;
