@@ -257,7 +257,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         let activities = std::mem::take(&mut self.activities);
         let resumable = Resumable::new(suspended, streams, activities, self.next_serial);
         if reason.is_orderly() {
-            let goodbye = self.socket.goodbye(&mut self.connection);
+            let awaits_answer = matches!(self.side, Side::Executor { .. })
+                && reason == DisconnectReason::LocalShutdown;
+            let goodbye = async {
+                self.socket.goodbye(&mut self.connection).await?;
+                // A process that ends before the answer is there has it answered by the system, with a
+                // TCP reset, and the peer may read that instead of the goodbye.
+                if awaits_answer {
+                    self.socket.until_end().await;
+                }
+                Ok::<_, tokio_tungstenite::tungstenite::Error>(())
+            };
             if !matches!(
                 tokio::time::timeout(GOODBYE_TIMEOUT, goodbye).await,
                 Ok(Ok(()))

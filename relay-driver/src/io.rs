@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::future::FutureExt;
-use futures_util::{Sink, SinkExt, Stream};
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use relay_proto::{Connection, Transmit, limits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
@@ -85,6 +85,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Socket<S> {
         .await;
         SinkExt::close(&mut self.websocket).await?;
         written
+    }
+
+    /// Reads and discards whatever still comes, until the peer has closed its side as well.
+    pub(crate) async fn until_end(&mut self) {
+        while let Some(Ok(_)) = StreamExt::next(&mut self.websocket).await {}
     }
 
     fn poll_read(&mut self, connection: &Connection, cx: &mut Context<'_>) -> Poll<Io> {
