@@ -4,6 +4,7 @@
 //! ```text
 //! connect --> write* --> shutdown     bytes to the other side, in order
 //!    `------> data*  --> data (empty) bytes from the other side, then its end
+//!             window*                 how many of them the client takes
 //! both ends, or a failure --> closed; or close, after which nothing comes
 //! ```
 
@@ -20,6 +21,8 @@ pub const CONNECT: &str = "tcp/connect";
 pub const WRITE: &str = "tcp/write";
 /// Request: no more bytes will be sent.
 pub const SHUTDOWN: &str = "tcp/shutdown";
+/// Request: more bytes may come from the other side.
+pub const WINDOW: &str = "tcp/window";
 /// Request: end the connection at once.
 pub const CLOSE: &str = "tcp/close";
 /// Notification from executor to client: bytes that arrived.
@@ -55,6 +58,10 @@ pub struct ConnectParams {
     /// Covers the resolution and all attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_ms: Option<u64>,
+    /// Bytes from the other side that may come before [`WindowParams`] allows more; unbounded if
+    /// absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_bytes: Option<u64>,
     /// Restrictions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sandbox: Option<SandboxContext>,
@@ -92,6 +99,17 @@ redacted_debug!(WriteParams { stream_id, seq });
 pub struct ShutdownParams {
     /// The stream.
     pub stream_id: String,
+}
+
+/// Parameters of `tcp/window`, answered with an empty object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WindowParams {
+    /// The stream; one that is not there is fine.
+    pub stream_id: String,
+    /// So many bytes may come from the other side, counted from the beginning of the stream. Less
+    /// than before changes nothing.
+    pub through_bytes: u64,
 }
 
 /// Parameters of `tcp/close`, answered with an empty object.

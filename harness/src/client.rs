@@ -23,7 +23,7 @@ use relay_proto::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
@@ -95,6 +95,7 @@ struct Inner {
     jobs: mpsc::Sender<Job>,
     calls: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
+    tcp_writes: Arc<Semaphore>,
     shared: Arc<Shared>,
     dial: Arc<dyn Dial>,
     config: ClientConfig,
@@ -169,6 +170,7 @@ impl Client {
             jobs,
             calls: Arc::new(Semaphore::new(limits::CALLS_IN_FLIGHT)),
             bytes: Arc::new(Semaphore::new(limits::CALL_BYTES_IN_FLIGHT)),
+            tcp_writes: Arc::new(Semaphore::new(limits::TCP_WRITES_SHARED)),
             shared,
             dial,
             config,
@@ -377,9 +379,29 @@ impl Client {
         asker: impl FnOnce(oneshot::Sender<Result<Box<RawValue>, Error>>) -> Asker,
         job: impl FnOnce(Call) -> Job,
     ) -> Result<R, Error> {
+        let answer = self.begin(method, params, retry, None, asker, job).await?;
+        answer.wait().await
+    }
+
+    /// Hands one request to the session task, behind those that were handed over before. `share` is
+    /// given back with the answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future means that the request is not made.
+    pub(crate) async fn begin<P: Serialize + ?Sized>(
+        &self,
+        method: &'static str,
+        params: &P,
+        retry: Retry,
+        share: Option<OwnedSemaphorePermit>,
+        asker: impl FnOnce(oneshot::Sender<Result<Box<RawValue>, Error>>) -> Asker,
+        job: impl FnOnce(Call) -> Job,
+    ) -> Result<Answer, Error> {
         let params = serde_json::value::to_raw_value(params)
             .map_err(|_| Error::Misuse(format!("the parameters of {method} do not serialize")))?;
-        let room = self.room(params.get().len()).await?;
+        let mut room = self.room(params.get().len()).await?;
+        room._share = share;
         let (reply, answer) = oneshot::channel();
         let asker = asker(reply);
         let call = Call {
@@ -396,9 +418,11 @@ impl Client {
             .send(job(call))
             .await
             .map_err(|_| self.ended())?;
-        let result = answer.await.map_err(|_| self.ended())??;
-        rpc::from_json(&result)
-            .map_err(|_| Error::Protocol(format!("its answer to {method} does not decode")))
+        Ok(Answer {
+            method,
+            answer,
+            shared: self.inner.shared.clone(),
+        })
     }
 
     /// Waits for room in the budgets for requests without an answer.
@@ -422,6 +446,7 @@ impl Client {
         Ok(Room {
             _calls: calls,
             _bytes: bytes,
+            _share: None,
         })
     }
 
@@ -435,13 +460,41 @@ impl Client {
         self.inner.shared.drained.clone()
     }
 
+    /// The budget for writes to TCP streams beyond one of each.
+    pub(crate) fn tcp_writes(&self) -> &Arc<Semaphore> {
+        &self.inner.tcp_writes
+    }
+
     fn ended(&self) -> Error {
-        match self.inner.shared.ended.get() {
-            Some(reason) if !matches!(**reason, Error::Closed) => {
-                Error::SessionLost(reason.clone())
-            }
-            _ => Error::Closed,
-        }
+        self.inner.shared.ended()
+    }
+}
+
+/// The answer to a request that was handed over.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    method: &'static str,
+    answer: oneshot::Receiver<Result<Box<RawValue>, Error>>,
+    shared: Arc<Shared>,
+}
+
+impl Answer {
+    /// Waits for it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the future of a mutable reference is dropped.
+    pub(crate) async fn wait<R: DeserializeOwned>(mut self) -> Result<R, Error> {
+        self.wait_mut().await
+    }
+
+    /// The same, for one that is kept until it has come.
+    pub(crate) async fn wait_mut<R: DeserializeOwned>(&mut self) -> Result<R, Error> {
+        let answer = (&mut self.answer).await;
+        let result = answer.map_err(|_| self.shared.ended())??;
+        let method = self.method;
+        rpc::from_json(&result)
+            .map_err(|_| Error::Protocol(format!("its answer to {method} does not decode")))
     }
 }
 

@@ -16,8 +16,8 @@
 //! - **Other requests** that had no answer yet fail with [`Error::OutcomeUnknown`].
 //!   So does a start that had no answer for so long that the executor may have forgotten it, or that
 //!   an executor of release 0.169 never finishes because it lost the connection within it.
-//! - **Open files and response bodies** belong to the connection. [`FileReader`] continues by
-//!   itself, the others fail with [`Error::ConnectionLost`].
+//! - **Open files, response bodies and TCP streams** belong to the connection. [`FileReader`]
+//!   continues by itself, the others fail with [`Error::ConnectionLost`].
 //! - **The executor's key** is pinned: when another executor answers, the session is over.
 //!
 //! A session that cannot be had back within the budget ends with [`Error::SessionLost`]; connect
@@ -32,6 +32,7 @@ mod connect;
 mod engine;
 mod error;
 mod filesystem;
+pub mod forward;
 mod generation;
 mod http;
 pub mod limits;
@@ -39,6 +40,7 @@ mod order;
 mod process;
 pub mod proxy;
 mod queue;
+mod tcp;
 mod transport;
 
 pub use client::{Client, ClientConfig, RecoveryConfig};
@@ -53,6 +55,7 @@ pub use process::{
     Command, ExitStatus, Output, OutputStream, Overflow, Process, ProcessControl, ProcessEvent,
     Stdin, TtySize,
 };
+pub use tcp::{TcpReader, TcpStream, TcpWriter};
 pub use transport::{Dial, DialFuture, Transport};
 
 pub use exec_proto::{

@@ -123,3 +123,28 @@ pub const PROXY_CONNECTIONS: usize = 128;
 
 /// Time for a local connection of a proxy to become a websocket.
 pub const PROXY_ACCEPT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes of one TCP stream that wait for their reader. The executor sends no more before the reader
+/// has made room; one that does loses the stream.
+pub const TCP_WINDOW_BYTES: u64 = 1 << 20;
+
+/// How many bytes a reader takes before the executor is told that there is room again.
+pub const TCP_WINDOW_STEP_BYTES: u64 = TCP_WINDOW_BYTES / 4;
+
+/// Pieces that wait for a reader of a TCP stream are joined up to this, so that a window of bytes
+/// cannot become a million of pieces.
+pub const TCP_JOIN_BYTES: usize = 16 << 10;
+
+/// Bytes of one write to a TCP stream.
+pub const TCP_WRITE_BYTES: usize = 64 << 10;
+
+/// Writes of one TCP stream without an answer: 1 MiB, as much as the other direction.
+pub const TCP_WRITES_IN_FLIGHT: usize = 16;
+
+/// Writes of all TCP streams of a client without an answer, besides one of each. With that one of 128
+/// streams they fit into [`CALL_BYTES_IN_FLIGHT`], in base64, so that streams whose other side does
+/// not read never hold up anything else.
+pub const TCP_WRITES_SHARED: usize = 160;
+
+/// Local connections of one forward. Further ones wait in the listener's queue.
+pub const FORWARD_CONNECTIONS: usize = exec_proto::tcp::MAX_STREAMS;

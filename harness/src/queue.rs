@@ -21,12 +21,16 @@ pub(crate) struct Queue<T> {
     /// Tells the session task that a queue that was full has room again.
     drained: Arc<Notify>,
     limit_bytes: usize,
+    /// The session task is also told each time that about so many bytes were taken.
+    step_bytes: Option<u64>,
 }
 
 #[derive(Debug)]
 struct State<T> {
     items: VecDeque<(usize, T)>,
     bytes: usize,
+    /// Bytes that were taken since the beginning.
+    taken: u64,
     full: bool,
     ended: bool,
     abandoned: bool,
@@ -34,9 +38,19 @@ struct State<T> {
 
 impl<T> Queue<T> {
     pub(crate) fn new(limit_bytes: usize, drained: Arc<Notify>) -> Arc<Self> {
+        Self::make(limit_bytes, None, drained)
+    }
+
+    /// The same, where the session task is told of progress as well.
+    pub(crate) fn with_steps(limit_bytes: usize, step: u64, drained: Arc<Notify>) -> Arc<Self> {
+        Self::make(limit_bytes, Some(step), drained)
+    }
+
+    fn make(limit_bytes: usize, step_bytes: Option<u64>, drained: Arc<Notify>) -> Arc<Self> {
         let state = State {
             items: VecDeque::new(),
             bytes: 0,
+            taken: 0,
             full: false,
             ended: false,
             abandoned: false,
@@ -46,17 +60,39 @@ impl<T> Queue<T> {
             readable: Notify::new(),
             drained,
             limit_bytes,
+            step_bytes,
         })
     }
 
     /// Adds an item, also to a full queue.
     pub(crate) fn push(&self, bytes: usize, item: T) {
+        self.push_or_join(bytes, item, |_, item| Some(item));
+    }
+
+    /// The same, but `join` may first put the item into the last one that waits, and returns it
+    /// otherwise.
+    pub(crate) fn push_or_join(
+        &self,
+        bytes: usize,
+        item: T,
+        join: impl FnOnce(&mut T, T) -> Option<T>,
+    ) {
         let mut state = self.lock();
         if state.abandoned || state.ended {
             return;
         }
         state.bytes += bytes;
-        state.items.push_back((bytes, item));
+        let item = match state.items.back_mut() {
+            Some((size, last)) => {
+                let item = join(last, item);
+                if item.is_none() {
+                    *size += bytes;
+                }
+                item
+            }
+            None => Some(item),
+        };
+        state.items.extend(item.map(|item| (bytes, item)));
         state.full |= state.bytes >= self.limit_bytes || state.items.len() >= limits::QUEUE_ITEMS;
         drop(state);
         self.readable.notify_one();
@@ -70,6 +106,16 @@ impl<T> Queue<T> {
 
     pub(crate) fn is_full(&self) -> bool {
         self.lock().full
+    }
+
+    /// Bytes that the reader has taken since the beginning.
+    pub(crate) fn taken(&self) -> u64 {
+        self.lock().taken
+    }
+
+    /// Whether nobody reads any more.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.lock().abandoned
     }
 
     /// Gives up reading: what is queued and what follows is thrown away.
@@ -106,6 +152,13 @@ impl<T> Queue<T> {
         let mut state = self.lock();
         let (bytes, item) = state.items.pop_front()?;
         state.bytes -= bytes;
+        let before = state.taken;
+        state.taken += bytes as u64;
+        if let Some(step) = self.step_bytes
+            && before / step != state.taken / step
+        {
+            self.drained.notify_one();
+        }
         let room =
             state.bytes <= self.limit_bytes / 2 && state.items.len() <= limits::QUEUE_ITEMS / 2;
         if state.full && room {

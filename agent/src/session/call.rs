@@ -54,6 +54,7 @@ pub(super) enum Call {
     TcpConnect(Box<tcp::ConnectParams>),
     TcpWrite(tcp::WriteParams),
     TcpShutdown(tcp::ShutdownParams),
+    TcpWindow(tcp::WindowParams),
     TcpClose(tcp::CloseParams),
     SessionClose,
     SessionKeep(session::KeepParams),
@@ -117,6 +118,7 @@ impl Call {
             tcp::CONNECT => params.decode().map(Self::TcpConnect),
             tcp::WRITE => params.decode().map(Self::TcpWrite),
             tcp::SHUTDOWN => params.decode().map(Self::TcpShutdown),
+            tcp::WINDOW => params.decode().map(Self::TcpWindow),
             tcp::CLOSE => params.decode().map(Self::TcpClose),
             session::CLOSE => params.decode_none().map(|()| Self::SessionClose),
             session::KEEP => params.decode().map(Self::SessionKeep),
@@ -161,9 +163,11 @@ impl Call {
             | Self::Batch(_)
             | Self::UnwatchMissing(_) => "filesystem",
             Self::HttpRequest(_) | Self::BodyChunk(_) | Self::HttpCancel(_) => "http",
-            Self::TcpConnect(_) | Self::TcpWrite(_) | Self::TcpShutdown(_) | Self::TcpClose(_) => {
-                "tcp"
-            }
+            Self::TcpConnect(_)
+            | Self::TcpWrite(_)
+            | Self::TcpShutdown(_)
+            | Self::TcpWindow(_)
+            | Self::TcpClose(_) => "tcp",
             Self::DiscoverV1(_) | Self::DiscoverV2(_) => "capability discovery",
             Self::SessionClose | Self::SessionKeep(_) => "session",
             Self::Cancel(_) => "rpc",
@@ -186,6 +190,7 @@ impl Call {
             | Self::TcpConnect(_)
             | Self::TcpWrite(_)
             | Self::TcpShutdown(_)
+            | Self::TcpWindow(_)
             | Self::TcpClose(_) => Weight::Wait,
             Self::HttpRequest(_) => Weight::Network,
             _ => Weight::Work,
@@ -249,6 +254,7 @@ impl Call {
             // A close never stands behind a write that is stuck.
             Self::TcpConnect(params) => (Some(tcp_open(&params.stream_id)), Vec::new()),
             Self::TcpClose(params) => (Some(tcp_open(&params.stream_id)), Vec::new()),
+            Self::TcpWindow(params) => (None, vec![tcp_open(&params.stream_id)]),
             Self::TcpWrite(params) => tcp_output(&params.stream_id),
             Self::TcpShutdown(params) => tcp_output(&params.stream_id),
             _ => (None, Vec::new()),

@@ -198,6 +198,7 @@ pub(super) async fn run(
         }
         Call::TcpWrite(params) => answer(id, context.tcp.write(params).await.map(empty)),
         Call::TcpShutdown(params) => answer(id, context.tcp.shutdown(&params).await.map(empty)),
+        Call::TcpWindow(params) => answer(id, context.tcp.window(&params).map(empty)),
         Call::TcpClose(params) => answer(id, context.tcp.close(&params).await.map(empty)),
         // Answered by `control`, `start` and the handshake, which come first.
         Call::Initialize(_)

@@ -26,7 +26,8 @@ use std::time::Duration;
 use exec_proto::RpcError;
 use exec_proto::sandbox::SandboxContext;
 use exec_proto::tcp::{
-    self as wire, CloseParams, ConnectParams, ConnectResult, ShutdownParams, WriteParams,
+    self as wire, CloseParams, ConnectParams, ConnectResult, ShutdownParams, WindowParams,
+    WriteParams,
 };
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -97,7 +98,8 @@ impl TcpConnection {
                 wire::MAX_TIMEOUT_MS
             )));
         }
-        let (claim, queue) = self.claim(params.stream_id).await?;
+        let window = params.window_bytes.unwrap_or(u64::MAX);
+        let (claim, queue) = self.claim(params.stream_id, window).await?;
         let connect = self.connector.connect(params.host, params.port.get());
         let socket = tokio::time::timeout(Duration::from_millis(millis), connect).await;
         let socket = socket
@@ -148,6 +150,15 @@ impl TcpConnection {
         self.find(&params.stream_id)?.shutdown().await
     }
 
+    /// `tcp/window`: of a stream that is over there is nothing to allow.
+    pub(crate) fn window(&self, params: &WindowParams) -> Result<(), RpcError> {
+        self.known(wire::WINDOW)?;
+        if let Ok(stream) = self.find(&params.stream_id) {
+            stream.allow(params.through_bytes);
+        }
+        Ok(())
+    }
+
     /// `tcp/close`: the stream is over and silent, and its id free, when this returns.
     pub(crate) async fn close(&self, params: &CloseParams) -> Result<(), RpcError> {
         self.known(wire::CLOSE)?;
@@ -172,7 +183,7 @@ impl TcpConnection {
         stream.ok_or_else(|| RpcError::not_found(format!("unknown tcp stream id {id}")))
     }
 
-    async fn claim(&self, id: String) -> Result<(Claim, stream::Queue), RpcError> {
+    async fn claim(&self, id: String, window: u64) -> Result<(Claim, stream::Queue), RpcError> {
         loop {
             // The client may have seen the last notification before its sender has let go of the id.
             let ending = match lock(&self.streams).get(&id) {
@@ -199,7 +210,7 @@ impl TcpConnection {
                 "tcp stream id {id} is already active"
             ))),
             Entry::Vacant(entry) => {
-                let (stream, queue) = Stream::new();
+                let (stream, queue) = Stream::new(window);
                 entry.insert(Arc::clone(&stream));
                 let claim = Claim {
                     id,

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! tcp/write --[QUEUE_BYTES, QUEUE_ITEMS]--> socket
-//! tcp/data  <--------- outbox <------------ socket, not read while the outbox is full
+//! tcp/data  <--------- outbox <------------ socket, not read while the outbox is full, nor beyond
+//!                                           what tcp/window allows
 //! ```
 
 use std::io;
@@ -17,7 +18,7 @@ use exec_proto::tcp::{CLOSED, ClosedNotification, DATA, DataNotification, MAX_DA
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,8 @@ pub(super) struct Stream {
     room: Arc<Semaphore>,
     /// What was queued. Held while waiting for room: a stream's requests come one after another.
     queued: Mutex<Queued>,
+    /// How many bytes the client takes, from the beginning.
+    allowed: watch::Sender<u64>,
     close: CancellationToken,
     over: CancellationToken,
     /// The last notification is being sent.
@@ -65,12 +68,13 @@ impl From<Disconnected> for ReadEnd {
 }
 
 impl Stream {
-    pub(super) fn new() -> (Arc<Self>, Queue) {
+    pub(super) fn new(window: u64) -> (Arc<Self>, Queue) {
         let (queue, receiver) = mpsc::channel(QUEUE_ITEMS);
         let stream = Self {
             queue,
             room: Arc::new(Semaphore::new(QUEUE_BYTES)),
             queued: Mutex::default(),
+            allowed: watch::Sender::new(window),
             close: CancellationToken::new(),
             over: CancellationToken::new(),
             ending: AtomicBool::new(false),
@@ -125,6 +129,15 @@ impl Stream {
         .ok_or_else(closed_for_writing)
     }
 
+    /// Lets this many bytes come from the other side, counted from the beginning.
+    pub(super) fn allow(&self, through: u64) {
+        self.allowed.send_if_modified(|allowed| {
+            let grows = through > *allowed;
+            *allowed = through.max(*allowed);
+            grows
+        });
+    }
+
     /// Has the stream end at once.
     pub(super) fn close(&self) {
         self.close.cancel();
@@ -164,8 +177,10 @@ impl Stream {
         let (from, to) = socket.into_split();
         let mut seq = 0;
         let mut failure = None;
+        let broken = AtomicBool::new(false);
         {
-            let reading = read(id, &from, outbox, &mut seq);
+            let window = self.allowed.subscribe();
+            let reading = read(id, &from, outbox, window, &broken, &mut seq);
             let writing = write(to, queue);
             tokio::pin!(reading, writing);
             let (mut is_read, mut is_written) = (false, false);
@@ -183,6 +198,7 @@ impl Stream {
                     written = &mut writing, if !is_written => {
                         is_written = true;
                         failure = written.err();
+                        broken.store(failure.is_some(), Ordering::Relaxed);
                     }
                 }
             }
@@ -202,19 +218,31 @@ async fn read(
     id: &str,
     socket: &OwnedReadHalf,
     outbox: &Outbox,
+    mut allowed: watch::Receiver<u64>,
+    broken: &AtomicBool,
     seq: &mut u64,
 ) -> Result<(), ReadEnd> {
     let mut next = Instant::now();
+    let mut read = 0_u64;
     loop {
         tokio::time::sleep_until(next).await;
-        let (chunk, end) = gather(socket).await;
+        // The stream, which owns the other end, is there as long as this runs.
+        let window = match allowed.wait_for(|allowed| *allowed > read).await {
+            Ok(allowed) => *allowed - read,
+            Err(_) => return Err(ReadEnd::Disconnected),
+        };
+        let room = usize::try_from(window).map_or(MAX_DATA_BYTES, |room| room.min(MAX_DATA_BYTES));
+        let (chunk, end) = gather(socket, room).await;
+        read += chunk.len() as u64;
         // A first small piece goes at once; those that follow closely share a notification.
-        next = match chunk.len() < MAX_DATA_BYTES {
+        next = match chunk.len() < room {
             true => Instant::now() + COALESCE,
             false => Instant::now(),
         };
         let chunk = Some(chunk).filter(|chunk| !chunk.is_empty());
-        let last = matches!(end, Some(Ok(()))).then(Bytes::new);
+        // The kernel tells a reset once. When writing has met it, reading meets what looks like an end.
+        let in_order = matches!(end, Some(Ok(()))) && !broken.load(Ordering::Relaxed);
+        let last = in_order.then(Bytes::new);
         for chunk in [chunk, last].into_iter().flatten() {
             *seq += 1;
             let data = DataNotification {
@@ -230,16 +258,16 @@ async fn read(
     }
 }
 
-/// Waits for bytes and takes all there are, up to the size of a chunk, and tells the end.
-async fn gather(socket: &OwnedReadHalf) -> (Bytes, Option<io::Result<()>>) {
+/// Waits for bytes and takes all there are, up to `limit`, and tells the end.
+async fn gather(socket: &OwnedReadHalf, limit: usize) -> (Bytes, Option<io::Result<()>>) {
     loop {
         // No memory is set aside for a stream on which nothing arrives.
         if let Err(error) = socket.readable().await {
             return (Bytes::new(), Some(Err(error)));
         }
-        let mut chunk = BytesMut::with_capacity(MAX_DATA_BYTES);
-        while chunk.len() < MAX_DATA_BYTES {
-            let room = MAX_DATA_BYTES - chunk.len();
+        let mut chunk = BytesMut::with_capacity(limit);
+        while chunk.len() < limit {
+            let room = limit - chunk.len();
             match socket.try_read_buf(&mut (&mut chunk).limit(room)) {
                 Ok(0) => return (chunk.freeze(), Some(Ok(()))),
                 Ok(_) => {}

@@ -32,6 +32,10 @@ pub(crate) enum Asker {
     Start(String, oneshot::Sender<Result<Box<RawValue>, Error>>),
     /// The same, for `http/request` with this streamed body: without an answer there is no body.
     Stream(String, oneshot::Sender<Result<Box<RawValue>, Error>>),
+    /// The same, for `tcp/connect` of this stream: without an answer there is no stream.
+    Tcp(String, oneshot::Sender<Result<Box<RawValue>, Error>>),
+    /// Nobody: the session task tells the executor something.
+    Nobody,
     /// The session task reads back the events of this process after this number.
     Page { process: String, after: u64 },
     /// The same, for the first page of this process, which another client started.
@@ -51,8 +55,8 @@ impl Asker {
     fn is_gone(&self) -> bool {
         match self {
             Self::Caller(reply) => reply.is_closed(),
-            // A body that nobody reads is thrown away as it comes.
-            Self::Stream(..) => false,
+            // What nobody waits for any more is given up through its route.
+            Self::Stream(..) | Self::Tcp(..) | Self::Nobody => false,
             // The process may be running whether or not anybody waits; its route has to be settled.
             Self::Start(..) | Self::Attach(..) | Self::Page { .. } | Self::Adopt { .. } => false,
         }
@@ -88,6 +92,8 @@ impl Call {
 pub(crate) struct Room {
     pub(crate) _calls: OwnedSemaphorePermit,
     pub(crate) _bytes: OwnedSemaphorePermit,
+    /// The same in a budget that only some requests share.
+    pub(crate) _share: Option<OwnedSemaphorePermit>,
 }
 
 /// The requests without an answer, and the order in which they have yet to be sent.
@@ -165,6 +171,12 @@ impl Pending {
         self.calls.remove(&id)
     }
 
+    /// Finds the request that `is_meant`, and tells whether it was sent.
+    pub(crate) fn find(&self, is_meant: impl Fn(&Asker) -> bool) -> Option<(i64, bool)> {
+        let (id, _) = self.calls.iter().find(|(_, call)| is_meant(&call.asker))?;
+        Some((*id, !self.unsent.contains(id)))
+    }
+
     /// Sorts the requests after the connection was lost: what can be asked again is queued again in
     /// the old order, the rest is returned. Pages are dropped, since recovery reads anew.
     pub(crate) fn connection_lost(&mut self) -> Vec<Call> {
@@ -173,7 +185,7 @@ impl Pending {
         let mut given_up = Vec::new();
         for (id, mut call) in std::mem::take(&mut self.calls) {
             let was_sent = !unsent.contains(&id);
-            if call.asker.is_gone() || matches!(call.asker, Asker::Page { .. }) {
+            if call.asker.is_gone() || matches!(call.asker, Asker::Page { .. } | Asker::Nobody) {
                 continue;
             }
             match call.retry {

@@ -23,7 +23,13 @@
 //!   else on this client waits too. A client with one process loses nothing by it, and
 //!   [`Client::sibling`](crate::Client::sibling) makes such a client.
 //!
-//! Response bodies always block: there is nothing to read them back from.
+//! Response bodies always block: there is nothing to read them back from. TCP streams never do,
+//! because the executor sends no more than the window that a reader has.
+//!
+//! # Readers that go away
+//!
+//! Who drops the reader of a response body or a TCP stream leaves its route behind, marked as
+//! abandoned. The loop finds it and has the executor end what belongs to it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -34,7 +40,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use exec_proto::{environment::Info, http, process as wire, rpc};
+use exec_proto::{
+    environment::{Capabilities, Info},
+    http, process as wire, rpc,
+};
 use relay_proto::keys::PublicKey;
 use serde_json::value::RawValue;
 use tokio::{
@@ -45,13 +54,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{Dial, Error, client::RecoveryConfig, generation::Generation, limits};
 
+mod abandoned;
 pub(crate) mod call;
 mod notification;
 mod recovery;
 pub(crate) mod route;
+pub(crate) mod tcp;
 
 use call::{Asker, Call, Pending, Retry};
 use route::{BodyRoute, ProcessRoute};
+use tcp::TcpRoute;
 
 /// What a caller hands to the session task.
 #[derive(Debug)]
@@ -71,12 +83,21 @@ pub(crate) enum Job {
         request: String,
         body: BodyRoute,
     },
+    /// `tcp/connect`, with the way of the bytes from the other side.
+    Connect {
+        call: Call,
+        stream: String,
+        route: TcpRoute,
+    },
 }
 
 impl Job {
     fn call(self) -> Call {
         match self {
-            Self::Call(call) | Self::Start { call, .. } | Self::Stream { call, .. } => call,
+            Self::Call(call)
+            | Self::Start { call, .. }
+            | Self::Stream { call, .. }
+            | Self::Connect { call, .. } => call,
         }
     }
 }
@@ -95,6 +116,18 @@ pub(crate) struct Shared {
     pub(crate) drained: Arc<Notify>,
 }
 
+impl Shared {
+    /// What callers get after the end.
+    pub(crate) fn ended(&self) -> Error {
+        match self.ended.get() {
+            Some(reason) if !matches!(**reason, Error::Closed) => {
+                Error::SessionLost(reason.clone())
+            }
+            _ => Error::Closed,
+        }
+    }
+}
+
 /// The session task's state. See the module documentation.
 pub(crate) struct Engine {
     dial: Arc<dyn Dial>,
@@ -106,6 +139,7 @@ pub(crate) struct Engine {
     refusals: VecDeque<Bytes>,
     processes: HashMap<String, ProcessRoute>,
     bodies: HashMap<String, BodyRoute>,
+    streams: HashMap<String, TcpRoute>,
 }
 
 /// Why the loop stopped serving a connection.
@@ -134,6 +168,7 @@ impl Engine {
             refusals: VecDeque::new(),
             processes: HashMap::new(),
             bodies: HashMap::new(),
+            streams: HashMap::new(),
         }
     }
 
@@ -168,6 +203,11 @@ impl Engine {
         self.end(reason);
     }
 
+    fn capabilities(&self) -> Capabilities {
+        let info = self.shared.info.lock();
+        info.unwrap_or_else(PoisonError::into_inner).capabilities
+    }
+
     async fn serve(&mut self, mut transport: crate::Transport) -> (Ended, crate::Transport) {
         let ended = loop {
             let blocked = self.processes.values().any(ProcessRoute::blocks)
@@ -192,7 +232,11 @@ impl Engine {
                     },
                     None => break Ended::Lost(connection_ended()),
                 },
-                () = self.shared.drained.notified() => self.read_back(),
+                () = self.shared.drained.notified() => {
+                    self.read_back();
+                    self.give_up_abandoned();
+                    self.widen_windows();
+                }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.pending.become_due(Instant::now());
                 }
@@ -218,6 +262,14 @@ impl Engine {
                 body,
             } => {
                 self.bodies.insert(request, body);
+                self.pending.add(call);
+            }
+            Job::Connect {
+                call,
+                stream,
+                route,
+            } => {
+                self.streams.insert(stream, route);
                 self.pending.add(call);
             }
         }
@@ -329,9 +381,23 @@ impl Engine {
             Asker::Stream(request, reply) => {
                 if outcome.is_err() {
                     self.bodies.remove(&request);
+                } else if let Some(body) = self.bodies.get_mut(&request) {
+                    body.answered = true;
+                    body.given_up = false;
+                }
+                drop(reply.send(outcome.map_err(failed)));
+                // It may have been given up while the answer was on its way.
+                self.give_up_abandoned();
+            }
+            Asker::Tcp(stream, reply) => {
+                if outcome.is_err() {
+                    self.streams.remove(&stream);
+                } else if let Some(route) = self.streams.get_mut(&stream) {
+                    route.open = true;
                 }
                 drop(reply.send(outcome.map_err(failed)));
             }
+            Asker::Nobody => {}
             Asker::Attach(process, reply) => match outcome {
                 Ok(page) => {
                     // Nothing is read back before this page, which has what was pushed already.
@@ -455,11 +521,12 @@ impl Engine {
             | Asker::Start(_, reply)
             | Asker::Attach(_, reply)
             | Asker::Stream(_, reply)
+            | Asker::Tcp(_, reply)
             | Asker::Adopt { reply, .. } => {
                 // The caller may have gone away.
                 drop(reply.send(outcome));
             }
-            Asker::Page { .. } => {}
+            Asker::Page { .. } | Asker::Nobody => {}
         }
     }
 
@@ -468,6 +535,10 @@ impl Engine {
         self.refusals.clear();
         for (_, body) in self.bodies.drain() {
             body.fail(Error::ConnectionLost(http::REQUEST));
+        }
+        // Those that are not connected yet are asked for again.
+        for (_, stream) in self.streams.extract_if(|_, stream| stream.open) {
+            stream.fail(Error::ConnectionLost(tcp::STREAM));
         }
         for call in self.pending.connection_lost() {
             let method = call.method;
@@ -512,6 +583,9 @@ impl Engine {
         }
         for (_, body) in self.bodies.drain() {
             body.fail(error());
+        }
+        for (_, stream) in self.streams.drain() {
+            stream.fail(error());
         }
         self.jobs.close();
         while let Ok(job) = self.jobs.try_recv() {

@@ -5,7 +5,7 @@ use exec_proto::{
     process::{
         self as wire, ClosedNotification, ExitedNotification, OutputNotification, ReadResult,
     },
-    rpc,
+    rpc, tcp,
 };
 use serde_json::value::RawValue;
 
@@ -64,6 +64,14 @@ impl Engine {
                 if finished {
                     self.bodies.remove(&request);
                 }
+                return Ok(());
+            }
+            tcp::DATA => {
+                self.tcp_data(decode(method, params)?);
+                return Ok(());
+            }
+            tcp::CLOSED => {
+                self.tcp_closed(decode(method, params)?);
                 return Ok(());
             }
             _ => return Ok(()),

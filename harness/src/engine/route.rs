@@ -100,11 +100,20 @@ impl ProcessRoute {
 pub(crate) struct BodyRoute {
     queue: Arc<Queue<Result<Bytes, Error>>>,
     next_seq: u64,
+    /// The head of the response has come.
+    pub(crate) answered: bool,
+    /// The executor was asked to end it.
+    pub(crate) given_up: bool,
 }
 
 impl BodyRoute {
     pub(crate) fn new(queue: Arc<Queue<Result<Bytes, Error>>>) -> Self {
-        Self { queue, next_seq: 1 }
+        Self {
+            queue,
+            next_seq: 1,
+            answered: false,
+            given_up: false,
+        }
     }
 
     /// Takes one delta; true when it was the last.
@@ -137,6 +146,11 @@ impl BodyRoute {
     /// Whether the connection has to wait for this reader.
     pub(crate) fn blocks(&self) -> bool {
         self.queue.is_full()
+    }
+
+    /// Whether nobody reads it any more.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.queue.is_abandoned()
     }
 
     /// Ends the body with an error.

@@ -1,6 +1,7 @@
 //! A client against a scripted executor over channels.
 
 mod extensions;
+mod streams;
 
 use std::{
     collections::VecDeque,

@@ -8,6 +8,7 @@ mod detached;
 mod drain;
 mod extensions;
 mod faults;
+mod forward;
 mod interop;
 mod sandbox;
 mod session;

@@ -350,6 +350,52 @@ async fn client_that_does_not_read_stops_the_other_side() {
 }
 
 #[tokio::test]
+async fn window_holds_up_its_own_stream_only_and_is_raised() {
+    let sessions = sessions();
+    let (mut client, _) = Client::open(&sessions).await;
+    let (listener, port) = server().await;
+    let narrow = with(connect("narrow", port), "windowBytes", 100_000);
+    client.ok("tcp/connect", narrow).await;
+    let mut narrow = accept(&listener).await;
+    client.ok("tcp/connect", connect("wide", port)).await;
+    let mut wide = accept(&listener).await;
+    let writer = tokio::spawn(async move {
+        let _ = narrow.write_all(&vec![b'n'; 300_000]).await;
+        narrow
+    });
+    wide.write_all(&vec![b'w'; 1_000_000]).await.unwrap();
+    drop(wide);
+    let mut received = std::collections::HashMap::<String, usize>::new();
+    // Everything of the one, its end included, and of the other what its window has.
+    let mut wide_ended = false;
+    while !wide_ended || received.get("narrow") != Some(&100_000) {
+        let event = client.next_notification().await;
+        let id = event["params"]["streamId"].as_str().unwrap().to_owned();
+        let text = event["params"]["chunkBase64"].as_str().unwrap();
+        let bytes = decode(text).unwrap();
+        wide_ended |= bytes.is_empty();
+        *received.entry(id).or_default() += bytes.len();
+    }
+    assert_eq!(received["wide"], 1_000_000);
+    // Less than before, and a stream that is not there, change nothing.
+    for (id, through) in [("narrow", 5), ("other", 5), ("narrow", 150_000)] {
+        let params = json!({"streamId": id, "throughBytes": through});
+        assert_eq!(client.ok("tcp/window", params).await, json!({}));
+    }
+    while received["narrow"] < 150_000 {
+        let event = client.next_notification().await;
+        assert_eq!(event["params"]["streamId"], "narrow");
+        let bytes = decode(event["params"]["chunkBase64"].as_str().unwrap()).unwrap();
+        *received.get_mut("narrow").unwrap() += bytes.len();
+    }
+    assert_eq!(received["narrow"], 150_000);
+    // Nor can anything more come before the answer that closes the stream.
+    client.ok("tcp/close", json!({"streamId": "narrow"})).await;
+    assert!(client.notifications.is_empty());
+    drop(writer.await);
+}
+
+#[tokio::test]
 async fn streams_have_limits_and_failures_are_told() {
     let sessions = sessions();
     let (mut client, _) = Client::open(&sessions).await;
@@ -438,6 +484,7 @@ async fn connecting_is_refused_under_a_sandbox_and_unknown_when_switched_off() {
         ("tcp/connect", connect("s", port)),
         ("tcp/write", tcp_write("s", 1, b"x")),
         ("tcp/shutdown", id.clone()),
+        ("tcp/window", json!({"streamId": "s", "throughBytes": 1})),
         ("tcp/close", id),
     ] {
         assert_eq!(client.err(method, params).await.0, -32601, "{method}");

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser};
 
-use crate::handle::{self, Handle};
+use crate::{
+    forward::Spec,
+    handle::{self, Handle},
+};
 
 /// Run programs and move files on remote executors.
 #[derive(Debug, Parser)]
@@ -90,6 +93,8 @@ pub(crate) enum Subcommand {
     Info,
     /// Let the executor make an HTTP request
     Http(Http),
+    /// Lead local ports to hosts and ports that the executor reaches
+    Forward(Forward),
     /// Offer the executor to local programs as ws://127.0.0.1:PORT
     Proxy(Proxy),
 }
@@ -276,6 +281,26 @@ pub(crate) struct Mkdir {
     pub(crate) parents: bool,
     #[command(flatten)]
     pub(crate) paths: Paths,
+}
+
+/// Arguments of `forward`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Prints ADDRESS -> HOST:PORT for each forward once it listens, and runs until Ctrl-C. The
+executor resolves HOST and connects; without HOST it is the executor's own localhost. A
+LOCAL_PORT of 0 takes a free one. LOCAL_ADDR is 127.0.0.1 unless given; * is every address,
+and then other machines can use the forward too. An IPv6 address is written in brackets.
+A connection that breaks on one side is reset on the other, never ended as if complete.
+An executor of Codex 0.169 connects nowhere: there the command fails at once.
+
+Examples:
+  execctl forward 5432:db.internal:5432          psql -h 127.0.0.1
+  execctl forward 8080:80 9229                   the executor's own ports 80 and 9229
+  execctl forward --json 0:10.0.0.7:22           {\"type\":\"forward\",\"listen\":\"127.0.0.1:40112\",...}")]
+pub(crate) struct Forward {
+    /// [LOCAL_ADDR:]LOCAL_PORT:HOST:PORT, LOCAL_PORT:PORT or PORT
+    #[arg(required = true, value_name = "FORWARD")]
+    pub(crate) forwards: Vec<Spec>,
 }
 
 /// Arguments of `http`.

@@ -12,6 +12,7 @@ mod connect;
 mod cp;
 mod escape;
 mod exit;
+mod forward;
 mod handle;
 mod http;
 mod info;
@@ -85,6 +86,7 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Subcommand::Stat(args) => stat::stat(&global, args, printer).await,
         Subcommand::Info => info::info(&global, printer).await,
         Subcommand::Proxy(args) => proxy::proxy(&global, args, printer).await,
+        Subcommand::Forward(args) => forward::forward(&global, args, printer).await,
         Subcommand::Http(args) => http::http(&global, args, printer).await,
     }
 }

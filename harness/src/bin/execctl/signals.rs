@@ -1,6 +1,6 @@
 //! Signals that this program gets while it follows a remote one.
 
-use harness::{Client, ProcessControl, Signal};
+use harness::{Client, Error, ProcessControl, Signal};
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::JoinSet,
@@ -10,6 +10,28 @@ use crate::{
     output::Printer,
     run::{Discard, GIVEN_UP},
 };
+
+/// Waits for a signal that asks this program to end; returns its exit code.
+///
+/// From the call on, the signals no longer end this program by themselves.
+///
+/// # Errors
+///
+/// When the system refuses to listen for them.
+pub(crate) fn ended() -> Result<impl Future<Output = u8>, Error> {
+    let listen = |kind| signal(kind).map_err(|error| Error::io("failed to await signals", error));
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut hangup = listen(SignalKind::hangup())?;
+    Ok(async move {
+        let got = tokio::select! {
+            _ = interrupt.recv() => 2,
+            _ = terminate.recv() => 15,
+            _ = hangup.recv() => 1,
+        };
+        128 + got
+    })
+}
 
 /// What becomes of the remote program when this one leaves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
