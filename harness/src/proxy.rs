@@ -1,4 +1,4 @@
-//! A websocket on this machine in front of a remote executor.
+//! A websocket on this machine in front of a remote executor, or two byte streams in its place.
 //!
 //! For clients that speak the executor protocol over a plain `ws://` address and nothing else. Each
 //! local connection becomes one connection of its own to the executor, and messages pass unread in
@@ -6,6 +6,10 @@
 //!
 //! Whoever reaches the listener acts with our credential. So listen on loopback only; requests that
 //! a web page may have caused (they carry `Origin`) are refused.
+
+mod stdio;
+
+pub use stdio::serve_lines;
 
 use std::{
     convert::Infallible,

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::redirect::Policy;
-use tracing::warn;
+use tracing::debug;
 
 pub use environment::ConnectorEnvironment;
 pub use error::{ConnectError, ConnectorConfigError, TransportError};
@@ -111,10 +111,9 @@ impl Connector {
         };
         let (http, upgrade) = match build(&roots) {
             Err(error) if roots.is_system_alone() => {
-                // A container image without certificate authorities must still be able to use
-                // plain connections; a TLS connection then fails as untrusted.
-                warn!(%error, "no certificate authorities found on this system");
-                build(&roots::Roots::Only(Vec::new()))
+                // An image that holds nothing but a program has to trust somebody all the same.
+                debug!(%error, "no certificate authorities on this system, using the built-in ones");
+                build(&roots::Roots::Only(roots::built_in()))
             }
             result => result,
         }

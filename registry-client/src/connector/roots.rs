@@ -5,6 +5,9 @@
 //! CODEX_CA_CERTIFICATE, ca file    added to whichever of the two applies
 //! ```
 //!
+//! A system that has no authorities at all, such as an image with one program in it, gets those that
+//! Mozilla trusts, which are compiled in.
+//!
 //! A file that is named and cannot be used is an error. For a directory only the directory itself
 //! has to be readable, since such directories hold revocation lists and links as well.
 
@@ -36,6 +39,14 @@ impl Roots {
     pub(super) fn is_system_alone(&self) -> bool {
         matches!(self, Self::System { extra } if extra.is_empty())
     }
+}
+
+/// The authorities that Mozilla trusts, as of this build.
+pub(super) fn built_in() -> Vec<Certificate> {
+    webpki_root_certs::TLS_SERVER_ROOT_CERTS
+        .iter()
+        .filter_map(|certificate| Certificate::from_der(certificate).ok())
+        .collect()
 }
 
 /// Reads all certificate files that apply.
@@ -128,4 +139,18 @@ fn parse(pem: &[u8]) -> Result<Vec<Certificate>, ()> {
             Certificate::from_der(&certificate).map_err(drop)
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_authority_is_usable() {
+        assert_eq!(
+            built_in().len(),
+            webpki_root_certs::TLS_SERVER_ROOT_CERTS.len()
+        );
+        assert!(!built_in().is_empty());
+    }
 }

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, path::Path};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{Binary, Child, Cloud, DEADLINE, Finished, Launch};
+use super::{Binary, Child, Cloud, DEADLINE, Execctl, Finished, Launch};
 use crate::{model::ScriptedModel, workspace::Workspace};
 
 /// How the client reaches its executor.
@@ -25,6 +25,9 @@ pub enum Route {
         /// Token of the harness.
         token: String,
     },
+    /// Our command line client as a child of the client, which carries the messages to an
+    /// environment.
+    Program(Execctl),
 }
 
 impl Route {
@@ -103,6 +106,10 @@ impl CodexClient {
                 .env("CODEX_EXEC_SERVER_NOISE_REGISTRY_URL", registry)
                 .env("CODEX_EXEC_SERVER_NOISE_ENVIRONMENT_ID", environment)
                 .env("CODEX_EXEC_SERVER_NOISE_AUTH_TOKEN", token),
+            Route::Program(execctl) => {
+                write_environments(launch.home(), execctl)?;
+                launch
+            }
         };
         Turn::new(launch.finish(b"", DEADLINE).await?)
     }
@@ -202,6 +209,22 @@ impl CodexListener {
         let url = child.stdout().wait_for("ws://", DEADLINE).await?;
         Ok((child, url))
     }
+}
+
+/// Names an environment of which the client starts the program itself; there is no local one.
+fn write_environments(home: &Path, execctl: &Execctl) -> Result<()> {
+    let mut text = format!(
+        "default = \"remote-box\"\ninclude_local = false\n\
+         [[environments]]\nid = \"remote-box\"\nprogram = \"{}\"\nargs = [\"proxy\", \"--stdio\"]\n\
+         initialize_timeout_sec = {}\n\
+         [environments.env]\n",
+        super::locate(Binary::Execctl)?.display(),
+        DEADLINE.as_secs()
+    );
+    for (name, value) in execctl.variables() {
+        writeln!(text, "{name} = \"{value}\"")?;
+    }
+    std::fs::write(home.join("environments.toml"), text).context("write the list of environments")
 }
 
 /// Points the client at the scripted model and keeps it from talking to anyone else.

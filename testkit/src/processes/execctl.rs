@@ -73,9 +73,19 @@ impl Execctl {
     ///
     /// When the program is missing.
     pub fn launch(&self) -> Result<Launch> {
-        Ok(Launch::new(Binary::Execctl)?
-            .env("EXECCTL_REGISTRY", &self.registry)
-            .env("EXECCTL_ENVIRONMENT", &self.environment)
-            .env("EXECCTL_TOKEN", &self.token))
+        let launch = Launch::new(Binary::Execctl)?;
+        Ok(self
+            .variables()
+            .into_iter()
+            .fold(launch, |launch, (name, value)| launch.env(name, value)))
+    }
+
+    /// What it needs to know, for a program that starts it.
+    pub fn variables(&self) -> [(&'static str, &str); 3] {
+        [
+            ("EXECCTL_REGISTRY", &self.registry),
+            ("EXECCTL_ENVIRONMENT", &self.environment),
+            ("EXECCTL_TOKEN", &self.token),
+        ]
     }
 }

@@ -47,6 +47,17 @@ async fn reference_client_through_our_cloud_with_reference_executor() -> Result<
     cloud.child().never_panicked()
 }
 
+/// One more way for the reference client: it starts our client, which carries the messages.
+#[tokio::test]
+async fn reference_client_with_our_client_as_its_program() -> Result<()> {
+    let workspace = Workspace::new()?;
+    let cloud = Cloud::start().await?;
+    let executor = Agent::start(&cloud, &workspace, &[PLACE]).await?;
+    turn::check(&workspace, &Route::Program(Execctl::new(&cloud))).await?;
+    executor.never_panicked()?;
+    cloud.child().never_panicked()
+}
+
 #[tokio::test]
 async fn execctl_through_our_cloud_with_our_executor() -> Result<()> {
     let workspace = Workspace::new()?;

@@ -95,7 +95,7 @@ pub(crate) enum Subcommand {
     Http(Http),
     /// Lead local ports to hosts and ports that the executor reaches
     Forward(Forward),
-    /// Offer the executor to local programs as ws://127.0.0.1:PORT
+    /// Offer the executor to local programs as ws://127.0.0.1:PORT, or on standard input and output
     Proxy(Proxy),
 }
 
@@ -340,11 +340,18 @@ pub(crate) struct Http {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The first line on standard output is the address. Whoever connects to it acts with your
-token, so it has to be a loopback address. The Codex CLI takes it in CODEX_EXEC_SERVER_URL.")]
+token, so it has to be a loopback address. The Codex CLI takes it in CODEX_EXEC_SERVER_URL.
+
+With --stdio one connection is carried over standard input and output, a JSON message a line,
+until standard input ends: for clients that start a program, such as the Codex CLI with
+`program = \"execctl\"` in its environments.toml.")]
 pub(crate) struct Proxy {
     /// Address to listen on; port 0 picks one
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:0")]
     pub(crate) listen: std::net::SocketAddr,
+    /// Carry one connection over standard input and output instead
+    #[arg(long, conflicts_with = "listen")]
+    pub(crate) stdio: bool,
 }
 
 #[cfg(test)]

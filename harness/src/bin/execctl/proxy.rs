@@ -7,13 +7,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{args, args::Global, connect::remote, exit::Failure, output::Printer};
 
-/// Runs the subcommand until SIGINT or SIGTERM.
+/// Runs the subcommand until SIGINT or SIGTERM, or until the end of standard input if that is what
+/// it serves.
 pub(crate) async fn proxy(
     global: &Global,
     args: args::Proxy,
     printer: Printer,
 ) -> Result<u8, Failure> {
     let remote = remote(global)?;
+    if args.stdio {
+        harness::proxy::serve_lines(remote, tokio::io::stdin(), tokio::io::stdout()).await?;
+        return Ok(0);
+    }
     if !args.listen.ip().is_loopback() {
         return Err(Failure::usage(format!(
             "--listen {}: whoever connects acts with your token, so it must be a loopback address",
