@@ -1,7 +1,5 @@
-//! Reassembly of messages from record plaintexts: any bytes in any cut.
+//! See `relay_proto::fuzzing::segments`.
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|data: &[u8]| relay_proto::fuzzing::reassemble(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| relay_proto::fuzzing::segments(data));

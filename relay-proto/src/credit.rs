@@ -238,7 +238,7 @@ impl LargeRoom {
             .min(limits::CONNECTION_LARGE_BYTES);
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn free(&self) -> usize {
         self.free
     }

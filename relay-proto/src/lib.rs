@@ -57,7 +57,14 @@ mod ack;
 pub mod connection;
 #[cfg(feature = "noise")]
 mod credit;
-#[cfg(all(feature = "noise", fuzzing))]
+#[cfg(all(feature = "noise", any(test, fuzzing)))]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "checks, not part of the product"
+)]
 pub mod fuzzing;
 #[cfg(feature = "noise")]
 mod link;

@@ -86,7 +86,7 @@ impl Retransmit {
     }
 
     /// Bytes kept.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

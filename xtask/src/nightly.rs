@@ -132,7 +132,7 @@ fn fuzz(secs: u64) -> Result<String> {
             .args(["fuzz", "run", target])
             .arg(&corpus)
             .arg(directory.join("seeds").join(target))
-            .args(["--", "-timeout=10", "-rss_limit_mb=2048", "-verbosity=0"])
+            .args(["--", "-timeout=60", "-rss_limit_mb=2048", "-verbosity=0"])
             .arg(format!("-max_total_time={secs}"))
             .current_dir(&directory);
         succeed(&mut run).with_context(|| format!("fuzz target {target}"))?;

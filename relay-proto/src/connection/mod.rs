@@ -52,6 +52,8 @@
 //! [`poll_timeout`]: Connection::poll_timeout
 
 mod admission;
+#[cfg(any(test, fuzzing))]
+mod books;
 mod commands;
 mod keepalive;
 mod leaving;

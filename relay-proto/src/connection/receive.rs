@@ -69,7 +69,11 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(id) else {
             return Heard::Nothing;
         };
-        let heard = match stream.hear(now, frame) {
+        let before = stream.held_bytes();
+        let result = stream.hear(now, frame);
+        // What waits may have been opened, and be shorter for it.
+        self.held_bytes = (self.held_bytes + stream.held_bytes()).saturating_sub(before);
+        let heard = match result {
             Ok(heard) => heard,
             Err(error) => {
                 self.fail(id, error);

@@ -47,7 +47,7 @@ impl Rota {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn contains_each_once(&self) -> bool {
         let mut all: Vec<_> = self.newcomers.iter().chain(&self.others).collect();
         let count = all.len();

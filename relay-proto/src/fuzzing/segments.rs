@@ -1,4 +1,4 @@
-//! Ways for the fuzzer into what is private. Exists under `cfg(fuzzing)` only.
+//! The byte stream of one direction, in any cut.
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ use crate::segment::Reassembler;
 /// # Panics
 ///
 /// If the two disagree, or hold more than they were given.
-pub fn reassemble(data: &[u8]) {
+pub fn segments(data: &[u8]) {
     let Some((piece_length, stream)) = data.split_first() else {
         return;
     };
