@@ -42,8 +42,10 @@ impl Acknowledgement {
 /// Decides when an acknowledgement must be sent.
 ///
 /// Every frame carries one anyway; this is about frames for nothing else. Records in sequence wait
-/// for [`limits::ACK_DELAY`] or until there are several. A gap, or a record that was here before, is
-/// answered at once: the sender needs to know.
+/// for [`limits::ACK_DELAY`] or until there are several. A gap is answered at once: the sender needs
+/// to know. A record that was here before is answered within [`limits::ACK_DELAY`], once for all that
+/// come meanwhile: its sender has waited much longer for the acknowledgement that was lost, and if
+/// nothing was lost but the path duplicates everything, answers must not multiply.
 #[derive(Debug, Default)]
 pub(crate) struct Acker {
     records: u32,
@@ -67,6 +69,13 @@ impl Acker {
         if self.records >= limits::ACK_RECORDS || self.bytes >= limits::ACK_BYTES {
             self.due = Due::Now;
         } else if self.due == Due::Never {
+            self.due = Due::At(now + limits::ACK_DELAY);
+        }
+    }
+
+    /// A record arrived that was here before.
+    pub(crate) fn again(&mut self, now: Instant) {
+        if self.due == Due::Never {
             self.due = Due::At(now + limits::ACK_DELAY);
         }
     }
@@ -168,6 +177,25 @@ mod tests {
         assert!(acker.is_due());
         acker.sent();
         acker.in_sequence(now, limits::ACK_BYTES);
+        assert!(acker.is_due());
+    }
+
+    #[test]
+    fn records_that_were_here_before_share_one_acknowledgement() {
+        let now = Instant::now();
+        let mut acker = Acker::default();
+        for _ in 0..100 {
+            acker.again(now);
+            assert!(!acker.is_due());
+        }
+        assert_eq!(acker.deadline(), Some(now + limits::ACK_DELAY));
+        // They do not put off what waits already, nor what is due.
+        acker.sent();
+        acker.in_sequence(now, 100);
+        acker.again(now + limits::ACK_DELAY / 2);
+        assert_eq!(acker.deadline(), Some(now + limits::ACK_DELAY));
+        acker.at_once();
+        acker.again(now);
         assert!(acker.is_due());
     }
 }

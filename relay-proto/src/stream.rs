@@ -170,8 +170,8 @@ impl Stream {
         };
         let arrival = match self.reorder.place(seq, length, reach) {
             Ok(Arrival::Duplicate) => {
-                // The peer does not know that it is here.
-                self.link.acker.at_once();
+                // The peer may not know that it is here.
+                self.link.acker.again(now);
                 return Ok(Received::Duplicate);
             }
             Ok(arrival) => arrival,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::pair::{Pair, id};
+use super::pair::{Faults, Pair, id};
 use crate::connection::SendError;
 use crate::frame::Body;
 use crate::limits;
@@ -110,6 +110,32 @@ fn an_acknowledgement_with_nothing_else_waits_a_moment() {
     assert_eq!(pair.executor.stats().statements_sent, before + 1);
     let (_, stream) = pair.harness.streams.iter().next().unwrap();
     assert!(stream.link.retransmit.is_empty());
+}
+
+/// A path that delivers everything twice must not be answered with more than it carries without.
+#[test]
+fn copies_do_not_multiply_acknowledgements() {
+    let statements = |duplicated| {
+        let mut pair = reliable(&["a"]);
+        for link in [&mut pair.up, &mut pair.down] {
+            link.faults = Faults {
+                duplicated,
+                ..Faults::default()
+            };
+        }
+        let before = pair.executor.stats().statements_sent;
+        for _ in 0..400 {
+            pair.harness.send(pair.now, &id("a"), bytes(100)).unwrap();
+            pair.run(Duration::from_millis(5));
+        }
+        pair.run(Duration::from_millis(100));
+        assert_eq!(pair.at_executor[&id("a")].len(), 400);
+        assert_eq!(pair.harness.stats().records_repeated, 0);
+        pair.executor.stats().statements_sent - before
+    };
+    let (once, twice) = (statements(0), statements(100));
+    assert!(once >= 50, "{once}");
+    assert!(twice <= once * 5 / 4, "{once} and {twice}");
 }
 
 #[test]
