@@ -33,7 +33,7 @@ use crate::rendezvous::routes::{AttachError, CloseCause};
 use crate::rendezvous::socket::{self, FrameHandler};
 use crate::rendezvous::url::{Claims, Role};
 use crate::service::{ConnectionPermit, Service};
-use crate::store::{Registration, StoreError, TokenId, UrlUse};
+use crate::store::{HarnessOwner, Registration, StoreError, UrlUse};
 
 /// A rejection: the status decides what the peer does, the reason is for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,9 +133,9 @@ async fn accept(
     match claims.role {
         Role::Executor => Ok(opening.upgrade(upgrade, Opening::run_executor)),
         Role::Harness { nonce } => {
-            let token = opening.use_bundle_url(&nonce, now).await?;
+            let owner = opening.use_bundle_url(&nonce, now).await?;
             Ok(opening.upgrade(upgrade, |opening, socket| {
-                opening.run_harness(socket, token)
+                opening.run_harness(socket, owner)
             }))
         }
     }
@@ -194,22 +194,18 @@ impl Opening {
         })
     }
 
-    /// Uses a harness's URL up, and returns the token that asked for it.
-    async fn use_bundle_url(
-        &self,
-        nonce: &str,
-        now: Timestamp,
-    ) -> Result<Option<TokenId>, Rejection> {
+    /// Uses a harness's URL up, and returns whom it was for.
+    async fn use_bundle_url(&self, nonce: &str, now: Timestamp) -> Result<HarnessOwner, Rejection> {
         let store = &self.service.store;
         let registration = &self.registration.id;
         match store
             .use_bundle_url(nonce, &self.environment, registration, now)
             .await?
         {
-            UrlUse::Accepted { token } if store.is_token_valid(token.as_ref(), now).await? => {
-                Ok(token)
+            UrlUse::Accepted(owner) if store.is_token_valid(owner.token.as_ref(), now).await? => {
+                Ok(owner)
             }
-            UrlUse::Accepted { .. } | UrlUse::Refused => Err(rejection(RejectionReason::Expired)),
+            UrlUse::Accepted(_) | UrlUse::Refused => Err(rejection(RejectionReason::Expired)),
         }
     }
 
@@ -235,9 +231,9 @@ impl Opening {
         self.run("executor", socket, outbox, place).await;
     }
 
-    async fn run_harness(self, socket: WebSocket, token: Option<TokenId>) {
+    async fn run_harness(self, socket: WebSocket, owner: HarnessOwner) {
         let hub = &self.service.hub;
-        match hub.attach_harness(&self.environment, &self.registration, token) {
+        match hub.attach_harness(&self.environment, &self.registration, owner) {
             Ok(place) => self.run("harness", socket, place.outbox(), place).await,
             Err(error) => self.refuse(error),
         }

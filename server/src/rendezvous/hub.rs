@@ -19,7 +19,7 @@ use super::routes::{AttachError, CloseCause, Effect, FromHarness, Routes, Socket
 use super::socket::FrameHandler;
 use crate::events;
 use crate::limits::{self, RendezvousLimits};
-use crate::store::{Registration, TokenId};
+use crate::store::{HarnessOwner, Registration, TokenId};
 
 /// All environments that have a socket.
 #[derive(Debug)]
@@ -152,7 +152,7 @@ impl Hub {
         self: &Arc<Self>,
         environment: &EnvironmentId,
         registration: &Registration,
-        token: Option<TokenId>,
+        owner: HarnessOwner,
     ) -> Result<HarnessSocket, AttachError> {
         let outbox = Arc::new(Outbox::new(OutboxLimits {
             bytes: self.limits.harness_queue_bytes,
@@ -160,8 +160,11 @@ impl Hub {
             resets: 0,
             own: Some((self.limits.harness_own_bytes, self.shared_room.clone())),
         }));
+        let token = owner.token.clone();
         let (membership, executor) = self.attach(environment, outbox, token, |state, socket| {
-            state.routes.attach_harness(socket, registration.ordinal)?;
+            state
+                .routes
+                .attach_harness(socket, registration.ordinal, owner)?;
             state.executor().ok_or(AttachError::Offline)
         })?;
         Ok(HarnessSocket {
@@ -443,6 +446,12 @@ impl FrameHandler for HarnessSocket {
             .route_from_harness(self.membership.socket, peek)
         {
             FromHarness::Forward => self.executor.push(message, reservation),
+            FromHarness::TakeOver { left } => {
+                self.executor.push(message, reservation);
+                if let Some(socket) = left {
+                    state.close(socket, CloseCause::Superseded);
+                }
+            }
             FromHarness::Drop => self.dropped_frames += 1,
             FromHarness::Refuse => {
                 self.dropped_frames += 1;

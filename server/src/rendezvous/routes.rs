@@ -2,13 +2,16 @@
 //!
 //! One executor socket and any number of harness sockets. A stream belongs to the harness socket
 //! that claimed its id first, by a resume frame or by the first handshake frame, until that socket
-//! ends or resets the stream itself. Everything else follows:
+//! ends or resets the stream itself, or a newer socket of the same owner claims it by a resume frame:
+//! then its harness has left the older one, whose path may be dead. Everything else follows:
 //!
 //! ```text
 //! from a harness    stream held by it       forward to the executor
 //!                   unheld, resume or       claim, forward
 //!                     handshake
 //!                   unheld, anything else   drop
+//!                   held by an older one    claim, forward; the older one is closed if that was
+//!                     of its owner, resume    its last stream
 //!                   held by another         refuse (a reset goes back), the holder notices nothing
 //! from the executor stream held             forward to the holder
 //!                   unheld                  drop
@@ -25,6 +28,8 @@ use std::collections::{HashMap, HashSet};
 
 use relay_proto::frame::{BodyKind, Peek};
 use relay_proto::ids::StreamId;
+
+use crate::store::HarnessOwner;
 
 /// Names one websocket for the life of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,6 +70,11 @@ pub(crate) enum CloseCause {
 pub(crate) enum FromHarness {
     /// Forward it to the executor.
     Forward,
+    /// The same; the stream was another socket's.
+    TakeOver {
+        /// That one, if it has no stream left: nobody is there any more.
+        left: Option<SocketId>,
+    },
     /// Drop it.
     Drop,
     /// Drop it and answer with a reset of the stream.
@@ -101,8 +111,14 @@ pub(crate) struct Routes {
     /// Ordinal of the newest registration heard of.
     newest: i64,
     executor: Option<Executor>,
-    harnesses: HashMap<SocketId, HashSet<StreamId>>,
+    harnesses: HashMap<SocketId, Harness>,
     holders: HashMap<StreamId, SocketId>,
+}
+
+#[derive(Debug)]
+struct Harness {
+    owner: HarnessOwner,
+    streams: HashSet<StreamId>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -195,9 +211,11 @@ impl Routes {
         &mut self,
         socket: SocketId,
         ordinal: i64,
+        owner: HarnessOwner,
     ) -> Result<(), AttachError> {
         self.check_harness(ordinal)?;
-        self.harnesses.insert(socket, HashSet::new());
+        let streams = HashSet::new();
+        self.harnesses.insert(socket, Harness { owner, streams });
         Ok(())
     }
 
@@ -206,10 +224,11 @@ impl Routes {
         if self.executor() == Some(socket) {
             return self.remove_executor();
         }
-        let Some(streams) = self.harnesses.remove(&socket) else {
+        let Some(harness) = self.harnesses.remove(&socket) else {
             return Vec::new();
         };
-        streams
+        harness
+            .streams
             .into_iter()
             .map(|stream| {
                 self.holders.remove(&stream);
@@ -222,32 +241,60 @@ impl Routes {
     ///
     /// Cost: no allocation, except for a claim.
     pub(crate) fn route_from_harness(&mut self, socket: SocketId, frame: Peek<'_>) -> FromHarness {
-        let Some(streams) = self.harnesses.get_mut(&socket) else {
+        let Some(harness) = self.harnesses.get_mut(&socket) else {
             return FromHarness::Drop;
         };
         match self.holders.get(frame.stream_id) {
             Some(&holder) if holder == socket => {
                 if frame.kind == BodyKind::Reset {
-                    streams.remove(frame.stream_id);
+                    harness.streams.remove(frame.stream_id);
                     self.holders.remove(frame.stream_id);
                 }
                 FromHarness::Forward
             }
+            Some(&holder) if frame.kind == BodyKind::Resume => {
+                self.take_over(holder, socket, frame.stream_id)
+            }
             Some(_) if claims(frame.kind) => FromHarness::Refuse,
             None if claims(frame.kind) => {
-                if streams.len() >= self.streams_per_harness {
+                if harness.streams.len() >= self.streams_per_harness {
                     return FromHarness::Refuse;
                 }
                 // A frame with an unusable id is not a frame; peeking has refused it before.
                 let Ok(stream) = StreamId::new(frame.stream_id) else {
                     return FromHarness::Drop;
                 };
-                streams.insert(stream.clone());
+                harness.streams.insert(stream.clone());
                 self.holders.insert(stream, socket);
                 FromHarness::Forward
             }
             Some(_) | None => FromHarness::Drop,
         }
+    }
+
+    /// Gives a stream of `holder` to `socket`, if both have the same owner and `socket` is newer: what
+    /// an older one still has to say is late.
+    fn take_over(&mut self, holder: SocketId, socket: SocketId, stream: &str) -> FromHarness {
+        let is_allowed = match (self.harnesses.get(&holder), self.harnesses.get(&socket)) {
+            (Some(old), Some(new)) => {
+                holder < socket
+                    && old.owner == new.owner
+                    && new.streams.len() < self.streams_per_harness
+            }
+            _ => false,
+        };
+        let Some(old) = self.harnesses.get_mut(&holder).filter(|_| is_allowed) else {
+            return FromHarness::Refuse;
+        };
+        let Some(stream) = old.streams.take(stream) else {
+            return FromHarness::Refuse;
+        };
+        let left = old.streams.is_empty().then_some(holder);
+        self.holders.insert(stream.clone(), socket);
+        if let Some(new) = self.harnesses.get_mut(&socket) {
+            new.streams.insert(stream);
+        }
+        FromHarness::TakeOver { left }
     }
 
     /// The harness socket that a frame from `socket` goes to, if that is the executor's socket and

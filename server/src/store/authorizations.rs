@@ -20,14 +20,20 @@ pub(crate) struct Bundle {
     pub(crate) authorization: String,
 }
 
+/// For whom a harness's socket is: one key, by the right of one token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HarnessOwner {
+    /// The token that asked for the bundle; absent in development mode.
+    pub(crate) token: Option<TokenId>,
+    /// Stands for the harness's key.
+    pub(crate) key_hash: [u8; secret::HASH_BYTES],
+}
+
 /// What using a bundle's URL did.
 #[derive(Debug)]
 pub(crate) enum UrlUse {
-    /// It was good, and is used up now. The token that asked for the bundle hangs on.
-    Accepted {
-        /// Absent in development mode.
-        token: Option<TokenId>,
-    },
+    /// It was good, and is used up now. Who may use the socket hangs on.
+    Accepted(HarnessOwner),
     /// Unknown, used before, or expired.
     Refused,
 }
@@ -87,7 +93,7 @@ impl Store {
             "UPDATE authorizations SET url_used_at = ?4
              WHERE url_nonce = ?1 AND environment_id = ?2 AND registration_id = ?3
                AND url_used_at IS NULL AND expires_at > ?4
-             RETURNING token_id",
+             RETURNING token_id, harness_key_hash",
         )
         .bind(url_nonce)
         .bind(environment.as_str())
@@ -101,7 +107,11 @@ impl Store {
         let token = row
             .try_get::<Option<String>, _>("token_id")?
             .map(TokenId::from);
-        Ok(UrlUse::Accepted { token })
+        let key_hash: Vec<u8> = row.try_get("harness_key_hash")?;
+        let key_hash = key_hash.try_into().map_err(|_| StoreError::Corrupt {
+            what: "key hash of an authorization",
+        })?;
+        Ok(UrlUse::Accepted(HarnessOwner { token, key_hash }))
     }
 
     /// Uses an authorization text up. True only if it was issued for exactly this environment,
@@ -163,6 +173,6 @@ impl Store {
 }
 
 /// Stands for all three members of a public key. The suite has only one value.
-fn key_hash(key: &PublicKey) -> [u8; secret::HASH_BYTES] {
+pub(super) fn key_hash(key: &PublicKey) -> [u8; secret::HASH_BYTES] {
     secret::sha256_of_parts(&[SUITE.as_bytes(), key.x25519(), key.mlkem768()])
 }

@@ -18,7 +18,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
-pub(crate) use authorizations::UrlUse;
+pub(crate) use authorizations::{HarnessOwner, UrlUse};
 pub(crate) use registrations::{Lookup, Registration};
 pub use tokens::{CreatedToken, NewToken, RevokeOutcome, TokenId, TokenRecord};
 

@@ -237,8 +237,11 @@ async fn bundle_url_is_good_once_for_its_registration() {
         UrlUse::Refused
     ));
     match attempt(nonce, &registration, NOW).await {
-        UrlUse::Accepted { token: Some(used) } => assert_eq!(used, token),
-        other => panic!("{other:?}"),
+        UrlUse::Accepted(owner) => {
+            assert_eq!(owner.token, Some(token));
+            assert_eq!(owner.key_hash, authorizations::key_hash(&key(9)));
+        }
+        UrlUse::Refused => panic!("refused"),
     }
     assert!(matches!(
         attempt(nonce, &registration, NOW).await,

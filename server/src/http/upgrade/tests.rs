@@ -4,6 +4,7 @@ use super::*;
 use crate::clock::Clock as _;
 use crate::http::tests::Fixture;
 use crate::limits;
+use crate::store::TokenId;
 
 /// Opens a URL as a websocket client would, as far as the answer without a network.
 async fn open(fixture: &Fixture, url: &str) -> (u16, String) {

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::store::TokenId;
 
 const EXECUTOR: SocketId = SocketId(1);
 const ONE: SocketId = SocketId(11);
@@ -14,12 +15,19 @@ fn stream(text: &str) -> StreamId {
     StreamId::new(text).unwrap()
 }
 
+fn owner(number: u8) -> HarnessOwner {
+    HarnessOwner {
+        token: None,
+        key_hash: [number; 32],
+    }
+}
+
 /// An executor with ordinal 5 and two harnesses.
 fn routes() -> Routes {
     let mut routes = Routes::new(8, 3);
     assert_eq!(routes.attach_executor(EXECUTOR, 5), Ok(vec![]));
-    routes.attach_harness(ONE, 5).unwrap();
-    routes.attach_harness(TWO, 5).unwrap();
+    routes.attach_harness(ONE, 5, owner(1)).unwrap();
+    routes.attach_harness(TWO, 5, owner(2)).unwrap();
     routes
 }
 
@@ -122,6 +130,63 @@ fn claimed_stream_cannot_be_stolen() {
 }
 
 #[test]
+fn newer_socket_of_the_same_owner_takes_a_stream_over() {
+    let mut routes = routes();
+    let newer = SocketId(20);
+    routes.attach_harness(newer, 5, owner(1)).unwrap();
+    claim(&mut routes, ONE, "a");
+    claim(&mut routes, ONE, "b");
+    let resume = |stream| frame(stream, BodyKind::Resume);
+    // A handshake names a stream that was never used.
+    let handshake = frame("a", BodyKind::Handshake);
+    assert_eq!(
+        routes.route_from_harness(newer, handshake),
+        FromHarness::Refuse
+    );
+    assert_eq!(
+        routes.route_from_harness(newer, resume("a")),
+        FromHarness::TakeOver { left: None }
+    );
+    assert_eq!(
+        routes.route_from_executor(EXECUTOR, frame("a", BodyKind::Data)),
+        Some(newer)
+    );
+    // What the older socket still has to say is late, and its end resets only what it holds.
+    for (kind, decision) in [
+        (BodyKind::Data, FromHarness::Drop),
+        (BodyKind::Reset, FromHarness::Drop),
+        (BodyKind::Resume, FromHarness::Refuse),
+    ] {
+        assert_eq!(routes.route_from_harness(ONE, frame("a", kind)), decision);
+    }
+    assert_eq!(
+        routes.route_from_harness(newer, resume("b")),
+        FromHarness::TakeOver { left: Some(ONE) }
+    );
+    assert_eq!(routes.detach(ONE), []);
+    let effects = sorted(routes.detach(newer));
+    assert_eq!(
+        effects,
+        [Effect::Reset(stream("a")), Effect::Reset(stream("b"))]
+    );
+}
+
+#[test]
+fn same_key_by_another_token_is_another_owner() {
+    let mut routes = routes();
+    claim(&mut routes, ONE, "s");
+    let other = HarnessOwner {
+        token: Some(TokenId::from("other".to_owned())),
+        ..owner(1)
+    };
+    routes.attach_harness(SocketId(20), 5, other).unwrap();
+    assert_eq!(
+        routes.route_from_harness(SocketId(20), frame("s", BodyKind::Resume)),
+        FromHarness::Refuse
+    );
+}
+
+#[test]
 fn ending_harness_resets_each_of_its_streams() {
     let mut routes = routes();
     claim(&mut routes, ONE, "a");
@@ -179,7 +244,10 @@ fn ending_executor_closes_every_harness() {
     );
     assert!(routes.is_empty());
     assert_eq!(routes.stream_count(), 0);
-    assert_eq!(routes.attach_harness(ONE, 5), Err(AttachError::Offline));
+    assert_eq!(
+        routes.attach_harness(ONE, 5, owner(1)),
+        Err(AttachError::Offline)
+    );
 }
 
 #[test]
@@ -222,19 +290,19 @@ fn bundle_of_an_older_registration_does_not_attach() {
     let mut routes = routes();
     routes.attach_executor(SocketId(2), 6).unwrap();
     assert_eq!(
-        routes.attach_harness(SocketId(20), 5),
+        routes.attach_harness(SocketId(20), 5, owner(3)),
         Err(AttachError::Offline)
     );
-    assert_eq!(routes.attach_harness(SocketId(20), 6), Ok(()));
+    assert_eq!(routes.attach_harness(SocketId(20), 6, owner(3)), Ok(()));
 }
 
 #[test]
 fn limits_on_harnesses_and_streams_hold() {
     let mut routes = Routes::new(1, 2);
     routes.attach_executor(EXECUTOR, 1).unwrap();
-    routes.attach_harness(ONE, 1).unwrap();
+    routes.attach_harness(ONE, 1, owner(1)).unwrap();
     assert_eq!(
-        routes.attach_harness(TWO, 1),
+        routes.attach_harness(TWO, 1, owner(2)),
         Err(AttachError::TooManyHarnesses)
     );
     claim(&mut routes, ONE, "a");
@@ -258,6 +326,7 @@ enum Event {
     },
     AttachHarness {
         ordinal: i64,
+        owner: u8,
     },
     /// The n-th socket ever attached ends.
     Detach {
@@ -281,7 +350,8 @@ fn event() -> impl Strategy<Value = Event> {
     let (index, stream) = (0..12_usize, 0..5_usize);
     prop_oneof![
         1 => (0..4_i64).prop_map(|ordinal| Event::AttachExecutor { ordinal }),
-        3 => (0..4_i64).prop_map(|ordinal| Event::AttachHarness { ordinal }),
+        3 => (0..4_i64, 0..3_u8)
+            .prop_map(|(ordinal, owner)| Event::AttachHarness { ordinal, owner }),
         2 => index.clone().prop_map(|index| Event::Detach { index }),
         1 => (0..4_i64).prop_map(|ordinal| Event::Supersede { ordinal }),
         8 => (index.clone(), stream.clone(), 0..KINDS.len())
@@ -303,6 +373,7 @@ const KINDS: [BodyKind; 4] = [
 struct Model {
     executor: Option<SocketId>,
     harnesses: Vec<SocketId>,
+    owners: HashMap<SocketId, u8>,
     held: Vec<(usize, SocketId)>,
 }
 
@@ -354,9 +425,10 @@ proptest! {
                         sockets.push(fresh);
                     }
                 }
-                Event::AttachHarness { ordinal } => {
-                    let joined = routes.attach_harness(fresh, ordinal);
+                Event::AttachHarness { ordinal, owner: number } => {
+                    let joined = routes.attach_harness(fresh, ordinal, owner(number));
                     if joined.is_ok() {
+                        model.owners.insert(fresh, number);
                         prop_assert!(model.executor.is_some());
                         model.harnesses.push(fresh);
                         sockets.push(fresh);
@@ -395,11 +467,19 @@ proptest! {
                         FromHarness::Drop
                     } else if holder.is_none() && own < 2 {
                         FromHarness::Forward
+                    } else if let Some(holder) = holder
+                        && kind == BodyKind::Resume
+                        && holder < socket
+                        && model.owners[&holder] == model.owners[&socket]
+                        && own < 2
+                    {
+                        let held = model.held.iter().filter(|(_, by)| *by == holder).count();
+                        FromHarness::TakeOver { left: (held == 1).then_some(holder) }
                     } else {
                         FromHarness::Refuse
                     };
                     prop_assert_eq!(decision, expected);
-                    if decision == FromHarness::Forward {
+                    if matches!(decision, FromHarness::Forward | FromHarness::TakeOver { .. }) {
                         model.held.retain(|(held, _)| *held != stream);
                         if kind != BodyKind::Reset {
                             model.held.push((stream, socket));
