@@ -156,6 +156,14 @@ pub(crate) fn stream_refused(stream: &StreamId, reason: &dyn fmt::Display) {
     warn!(?stream, %reason, "stream refused");
 }
 
+pub(crate) fn stream_suspended(stream: &StreamId) {
+    info!(?stream, "stream lost its path and waits for another");
+}
+
+pub(crate) fn stream_resumed(stream: &StreamId) {
+    info!(?stream, "stream resumed");
+}
+
 pub(crate) fn stream_closed(stream: &StreamId) {
     info!(?stream, "stream closed");
 }

@@ -1,4 +1,4 @@
-//! One rendezvous connection: lets harnesses in and serves their streams.
+//! Rendezvous connections: lets harnesses in and serves their streams.
 //!
 //! ```text
 //! relay_driver --IncomingStream--> registry validate --approved--> Stream = Transport --> Serve
@@ -7,21 +7,25 @@
 //! ```
 //!
 //! Every stream has a task of its own, so a slow registry holds up nobody but the harness that
-//! waits for it. All tasks end before [`serve`] returns.
+//! waits for it. The tasks belong to [`Streams`], which outlives the websockets: a stream whose peer
+//! keeps streams as well goes on over the next one, also when that is of another registration. All
+//! others end with their websocket, and those that wait for too long at their time.
 
 use std::{
+    convert::Infallible,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use registry_client::{RegistryClient, RegistryError, Validation};
-use relay_driver::{DisconnectReason, IncomingStream};
+use relay_driver::{DisconnectReason, IncomingStream, Path, Resumable};
 use relay_proto::{
-    Connection, ConnectionConfig, Identity,
-    ids::{EnvironmentId, RegistrationId},
+    Connection, ConnectionConfig, Identity, Reliability,
+    ids::{EnvironmentId, RegistrationId, StreamId},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    sync::watch,
     task::JoinSet,
     time::timeout,
 };
@@ -30,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     events,
-    rpc::{PeerLabel, Transport},
+    rpc::{PeerLabel, StreamSide, Transport},
     serve::Serve,
 };
 
@@ -43,44 +47,91 @@ pub(crate) struct Attachment<S> {
     pub(crate) sessions: Arc<S>,
 }
 
-/// Serves streams on `websocket` until it ends, what is served has come to its end, or `cancel`.
-pub(crate) async fn serve<S, T>(
-    attachment: Attachment<S>,
-    websocket: WebSocketStream<T>,
-    cancel: CancellationToken,
-) -> DisconnectReason
-where
-    S: Serve,
-    T: AsyncRead + AsyncWrite + Unpin,
-{
-    let connection = Connection::executor(
-        ConnectionConfig::default(),
-        Arc::clone(&attachment.identity),
-        attachment.environment.clone(),
-        attachment.registration.clone(),
-        crate::random::seed(),
-        Instant::now(),
-    );
-    let (driver, mut incoming) = relay_driver::executor(websocket, connection, cancel.clone());
-    let driver = driver.finish_with(attachment.sessions.finishing());
-    let attachment = Arc::new(attachment);
-    let mut streams = JoinSet::new();
-    let run = driver.run();
-    tokio::pin!(run);
-    let reason = loop {
-        tokio::select! {
-            reason = &mut run => break reason,
-            Some(stream) = incoming.recv() => {
-                streams.spawn(admit(Arc::clone(&attachment), stream, cancel.clone()));
+/// The streams of one executor, over all its websockets. Dropping it ends them.
+#[derive(Debug, Default)]
+pub(crate) struct Streams {
+    tasks: JoinSet<()>,
+    /// Those that wait for the next websocket.
+    lost: Option<Resumable>,
+}
+
+impl Streams {
+    /// Serves streams on `websocket` until it ends, what is served has come to its end, or `cancel`.
+    pub(crate) async fn serve<S, T>(
+        &mut self,
+        attachment: Attachment<S>,
+        websocket: WebSocketStream<T>,
+        cancel: CancellationToken,
+    ) -> DisconnectReason
+    where
+        S: Serve,
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let connection = Connection::executor(
+            ConnectionConfig {
+                reliability: Reliability::Resumable,
+                ..ConnectionConfig::default()
+            },
+            Arc::clone(&attachment.identity),
+            attachment.environment.clone(),
+            attachment.registration.clone(),
+            crate::random::seed(),
+            Instant::now(),
+        );
+        let (driver, mut incoming) = match self.lost.take() {
+            Some(lost) => {
+                relay_driver::executor_resuming(websocket, connection, lost, cancel.clone())
             }
-            Some(_) = streams.join_next() => {}
+            None => relay_driver::executor(websocket, connection, cancel.clone()),
+        };
+        let driver = driver.finish_with(attachment.sessions.finishing());
+        let attachment = Arc::new(attachment);
+        let run = driver.run_resumable();
+        tokio::pin!(run);
+        let (reason, lost) = loop {
+            tokio::select! {
+                ended = &mut run => break ended,
+                Some(stream) = incoming.recv() => {
+                    self.tasks.spawn(admit(Arc::clone(&attachment), stream, cancel.clone()));
+                }
+                Some(_) = self.tasks.join_next() => {}
+            }
+        };
+        self.lost = (!lost.is_empty()).then_some(lost);
+        reason
+    }
+
+    /// Whether there are streams that wait for a websocket.
+    pub(crate) fn any_lost(&self) -> bool {
+        self.lost.is_some()
+    }
+
+    /// Ends what has waited for too long, for ever. To be polled while there is no websocket.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel safe.
+    pub(crate) async fn tend(&mut self) -> Infallible {
+        loop {
+            let expired = async {
+                match &mut self.lost {
+                    Some(lost) => lost.expired().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = expired => self.lost = None,
+                Some(_) = self.tasks.join_next() => {}
+            }
         }
-    };
-    // The driver has dropped its ends of the streams, so the sessions see the disconnect.
-    drop(incoming);
-    let drain = async { while streams.join_next().await.is_some() {} };
-    let _ = timeout(DRAIN_TIMEOUT, drain).await;
-    reason
+    }
+
+    /// Ends all streams, and waits a moment for whoever serves them.
+    pub(crate) async fn end(mut self) {
+        self.lost = None;
+        let drain = async { while self.tasks.join_next().await.is_some() {} };
+        let _ = timeout(DRAIN_TIMEOUT, drain).await;
+    }
 }
 
 /// Asks the registry about a harness and serves it if it may enter.
@@ -119,11 +170,28 @@ async fn admit<S: Serve>(
             stream: id.clone(),
             key,
         },
+        stream: Some(StreamSide {
+            urgent: stream.urgent,
+            path: stream.path.clone(),
+        }),
     };
-    Arc::clone(&attachment.sessions)
-        .serve(transport, cancel)
-        .await;
+    tokio::select! {
+        () = Arc::clone(&attachment.sessions).serve(transport, cancel) => {}
+        never = tell_of_path(&id, stream.path) => match never {},
+    }
     events::stream_closed(&id);
+}
+
+/// Logs when a stream loses its path and gets another one.
+async fn tell_of_path(id: &StreamId, mut path: watch::Receiver<Path>) -> Infallible {
+    while path.changed().await.is_ok() {
+        match *path.borrow_and_update() {
+            Path::Lost => events::stream_suspended(id),
+            Path::Live => events::stream_resumed(id),
+        }
+    }
+    // The stream has ended, which whoever serves it sees.
+    std::future::pending().await
 }
 
 /// Why there is no verdict.
@@ -166,7 +234,7 @@ async fn validate<S>(
 /// For both tries together; the harness waits no longer for its handshake.
 const VALIDATE_TIMEOUT: Duration = Duration::from_secs(10);
 const VALIDATE_RETRY_DELAY: Duration = Duration::from_millis(200);
-/// How long the sessions may take to notice the end of a connection.
+/// How long the sessions may take to notice the end of their streams.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 #[cfg(test)]

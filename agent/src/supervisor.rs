@@ -8,6 +8,9 @@
 //!        +-Waiting (registry trouble)                 +-Waiting (5xx, TCP, TLS) <--------+
 //! ```
 //!
+//! Streams that can be resumed belong to no state: they wait while there is no websocket, go on with
+//! the next one, and end when that takes too long.
+//!
 //! Trouble with the registry or the rendezvous never ends the process: running commands would be
 //! lost with it, and whatever is wrong can usually be put right from outside. It is logged with
 //! what to do, at most once a minute while it stays the same.
@@ -27,7 +30,6 @@ use http::HeaderValue;
 use registry_client::{
     ConnectError, Registration, RegistryClient, RegistryError, WebSocket, new_request_id, wire,
 };
-use relay_driver::DisconnectReason;
 use relay_proto::{
     Identity,
     backoff::{BackoffConfig, Jitter},
@@ -62,6 +64,8 @@ enum State {
     Dialing(Registration),
     /// Serve streams on it.
     Serving(Registration, Box<WebSocket>),
+    /// It was lost; dial again after this time.
+    Lost(Registration, Duration),
 }
 
 /// Whether to wait.
@@ -96,30 +100,37 @@ impl<S: Serve> Supervisor<S> {
     /// orderly way.
     pub async fn run(mut self, cancel: CancellationToken) {
         let finishing = self.sessions.finishing();
+        let mut streams = relay::Streams::default();
         let mut state = State::Registering { dial: Pace::AtOnce };
-        loop {
+        while !cancel.is_cancelled() {
             state = match state {
                 // This state ends by itself when cancelled, so that peers are told.
                 State::Serving(registration, websocket) => {
-                    let next = self.serve(registration, *websocket, &cancel).await;
-                    if cancel.is_cancelled() || finishing.is_cancelled() {
-                        return;
-                    }
-                    next
+                    self.serve(registration, *websocket, &mut streams, &cancel)
+                        .await
                 }
+                // What is served may have to deliver something to its end.
+                _ if finishing.is_cancelled() && !streams.any_lost() => break,
                 other => tokio::select! {
                     next = self.step(other) => next,
-                    () = cancel.cancelled() => return,
-                    () = finishing.cancelled() => return,
+                    () = cancel.cancelled() => break,
+                    () = finishing.cancelled(), if !streams.any_lost() => break,
+                    never = streams.tend() => match never {},
                 },
             };
         }
+        streams.end().await;
     }
 
     async fn step(&mut self, state: State) -> State {
         match state {
             State::Registering { dial } => self.register(dial).await,
             State::Dialing(registration) => self.dial(registration).await,
+            State::Lost(registration, delay) => {
+                events::reconnecting(delay);
+                tokio::time::sleep(delay).await;
+                State::Dialing(registration)
+            }
             serving @ State::Serving(..) => serving,
         }
     }
@@ -210,33 +221,20 @@ impl<S: Serve> Supervisor<S> {
         &mut self,
         registration: Registration,
         websocket: WebSocket,
+        streams: &mut relay::Streams,
         cancel: &CancellationToken,
     ) -> State {
         let start = Instant::now();
-        let finishing = self.sessions.finishing();
-        let reason = relay::serve(
-            relay::Attachment {
-                registry: self.registry.clone(),
-                identity: Arc::clone(&self.identity),
-                environment: self.environment.clone(),
-                registration: registration.registration.clone(),
-                sessions: Arc::clone(&self.sessions),
-            },
-            websocket,
-            cancel.clone(),
-        )
-        .await;
+        let attachment = relay::Attachment {
+            registry: self.registry.clone(),
+            identity: Arc::clone(&self.identity),
+            environment: self.environment.clone(),
+            registration: registration.registration.clone(),
+            sessions: Arc::clone(&self.sessions),
+        };
+        let reason = streams.serve(attachment, websocket, cancel.clone()).await;
         events::disconnected(&self.environment, reason.reason(), start.elapsed());
-        let delay = self.pacing.lost(Instant::now());
-        if reason != DisconnectReason::LocalShutdown {
-            events::reconnecting(delay);
-            tokio::select! {
-                () = tokio::time::sleep(delay) => {}
-                () = cancel.cancelled() => {}
-                () = finishing.cancelled() => {}
-            }
-        }
-        State::Dialing(registration)
+        State::Lost(registration, self.pacing.lost(Instant::now()))
     }
 }
 

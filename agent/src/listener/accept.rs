@@ -232,11 +232,7 @@ impl<S: Serve> Connection<S> {
 
         let (incoming, to_session) = Inbox::new();
         let (from_session, outgoing) = mpsc::channel(QUEUED_MESSAGES);
-        let transport = Transport {
-            incoming: to_session,
-            outgoing: from_session,
-            peer: PeerLabel::WebSocket(self.peer),
-        };
+        let transport = Transport::new(to_session, from_session, PeerLabel::WebSocket(self.peer));
         events::peer_connected(self.peer);
         let session = AbortOnDropHandle::new(tokio::spawn(
             Arc::clone(&self.sessions).serve(transport, self.cancel.clone()),

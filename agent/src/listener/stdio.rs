@@ -39,11 +39,7 @@ where
 {
     let (incoming, to_session) = Inbox::new();
     let (from_session, outgoing) = mpsc::channel(QUEUED_MESSAGES);
-    let transport = Transport {
-        incoming: to_session,
-        outgoing: from_session,
-        peer: PeerLabel::Stdio,
-    };
+    let transport = Transport::new(to_session, from_session, PeerLabel::Stdio);
     let finishing = sessions.finishing();
     let session = AbortOnDropHandle::new(tokio::spawn(sessions.serve(transport, cancel.clone())));
     let writer = AbortOnDropHandle::new(tokio::spawn(write_lines(output, outgoing)));

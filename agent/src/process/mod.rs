@@ -230,6 +230,11 @@ impl Process {
         was_running
     }
 
+    /// Whether somebody may be looking at its output as it comes.
+    fn is_interactive(&self) -> bool {
+        self.facts.tty
+    }
+
     fn has_exited(&self) -> bool {
         self.group.exit_code().is_some()
     }

@@ -29,6 +29,7 @@ use super::Process;
 use super::group::ExitWatch;
 use super::stdin::StdinWriter;
 use super::watched::{WatchedFd, watch};
+use crate::rpc::Lane;
 use crate::session::Attachment;
 
 /// How long output may wait for more. Short against a round trip, long against a program's
@@ -256,7 +257,12 @@ impl Pump {
     /// it ends meanwhile, the event stays in the log only.
     async fn emit<P: Serialize>(&self, method: &'static str, params: &P) {
         if let Some(outbox) = self.attachment.current() {
-            let _ = outbox.notify(method, params).await;
+            // All events of a process are of one class, so that they keep their order.
+            let lane = match self.process.is_interactive() {
+                true => Lane::Prompt,
+                false => Lane::Ordinary,
+            };
+            let _ = outbox.notify_in(lane, method, params).await;
         }
     }
 }

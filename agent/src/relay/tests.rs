@@ -88,7 +88,13 @@ async fn knock(verdicts: Vec<ResponseTemplate>) -> Rig {
         registration: registration.clone(),
         sessions: Arc::clone(&echo),
     };
-    let executor = tokio::spawn(serve(attachment, near, cancel.clone()));
+    let served = cancel.clone();
+    let executor = tokio::spawn(async move {
+        let mut streams = Streams::default();
+        let reason = streams.serve(attachment, near, served).await;
+        streams.end().await;
+        reason
+    });
     let harness_identity = Arc::new(crate::random::identity().unwrap());
     let key = harness_identity.public_key().clone();
     let connection = Connection::harness(

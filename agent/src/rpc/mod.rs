@@ -11,9 +11,10 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use relay_driver::Path;
 use relay_proto::ids::StreamId;
 use relay_proto::keys::PublicKey;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 pub(crate) use outbox::Lane;
 pub use outbox::{Disconnected, Outbox};
@@ -30,6 +31,33 @@ pub struct Transport {
     pub outgoing: mpsc::Sender<Bytes>,
     /// Who the peer is, for texts.
     pub peer: PeerLabel,
+    /// What only streams of the relay have.
+    pub stream: Option<StreamSide>,
+}
+
+/// What a stream of the relay has beyond two channels.
+#[derive(Debug, Clone)]
+pub struct StreamSide {
+    /// Takes messages that may overtake those in [`Transport::outgoing`].
+    pub urgent: mpsc::Sender<Bytes>,
+    /// Whether the peer can be reached at the moment. A stream outlives the path it came by.
+    pub path: watch::Receiver<Path>,
+}
+
+impl Transport {
+    /// A connection over any transport but a stream of the relay.
+    pub fn new(
+        incoming: mpsc::Receiver<Bytes>,
+        outgoing: mpsc::Sender<Bytes>,
+        peer: PeerLabel,
+    ) -> Self {
+        Self {
+            incoming,
+            outgoing,
+            peer,
+            stream: None,
+        }
+    }
 }
 
 /// Who is at the other end, as far as the transport knows.

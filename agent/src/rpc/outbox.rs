@@ -1,15 +1,20 @@
-//! Outgoing messages of one connection: two bounded lanes in front of the transport.
+//! Outgoing messages of one connection: bounded lanes in front of the transport.
 //!
 //! ```text
-//! control answers  --[CONTROL_MESSAGES]--------------\
-//!                                                     writer --> Transport::outgoing
-//! answers, events  --[MESSAGES, BUDGET_BYTES]--------/
+//! control answers        --[CONTROL_MESSAGES]-----------------\
+//! small answers,         --[MESSAGES, PROMPT_BYTES]------------> Transport::stream.urgent
+//!   terminals' events
+//! other answers, events  --[MESSAGES, BUDGET_BYTES]------------> Transport::outgoing
 //! ```
 //!
-//! Ordinary messages keep their order and wait for room: that wait is the backpressure that fills
+//! Messages of one lane keep their order and wait for room: that wait is the backpressure that fills
 //! a child's pipe when the client stops reading. Control answers (status, signal, terminate) have
 //! a lane of their own that goes first, so that a client behind a wall of output can still end its
 //! process.
+//!
+//! A stream of the relay carries two classes of messages, of which the urgent one may overtake: there
+//! somebody at a terminal does not wait behind a download either. On other transports all lanes
+//! share one way, and what is only prompt is ordinary.
 
 use std::sync::Arc;
 
@@ -26,6 +31,9 @@ const MESSAGES: usize = 128;
 /// base64, so that reading a pipe and writing a socket overlap. A larger message takes all of it.
 const BUDGET_BYTES: usize = 4 << 20;
 
+/// Bytes of prompt messages that wait for the transport: what is urgent is little.
+const PROMPT_BYTES: usize = 256 << 10;
+
 /// Messages in the control lane. A client has at most 1024 calls in flight.
 const CONTROL_MESSAGES: usize = 1024;
 
@@ -37,8 +45,11 @@ pub struct Disconnected;
 /// Which lane a message takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lane {
-    /// In order with all others, after room was found.
+    /// In order with all others of this lane, after room was found.
     Ordinary,
+    /// The same, and ahead of ordinary ones where the transport can do that. For what somebody waits
+    /// for, and what means the same whichever ordinary messages come before it.
+    Prompt,
     /// Ahead of ordinary messages.
     Control,
 }
@@ -46,11 +57,20 @@ pub(crate) enum Lane {
 /// Sends messages on one connection. Clones share the lanes.
 #[derive(Debug, Clone)]
 pub struct Outbox {
-    ordinary: mpsc::Sender<Queued>,
+    ordinary: Way,
+    /// Only where the transport tells prompt messages from others.
+    prompt: Option<Way>,
     control: mpsc::Sender<Bytes>,
-    budget: Arc<Semaphore>,
     /// Cancelled when the writer has ended; makes waiting senders give up.
     closed: CancellationToken,
+}
+
+/// A lane with a budget.
+#[derive(Debug, Clone)]
+struct Way {
+    messages: mpsc::Sender<Queued>,
+    budget: Arc<Semaphore>,
+    budget_bytes: usize,
 }
 
 /// A message and its share of the byte budget.
@@ -66,26 +86,34 @@ impl Outbox {
     #[cfg(test)]
     pub(crate) fn detached() -> (Self, mpsc::Receiver<Bytes>) {
         let (outgoing, messages) = mpsc::channel(MESSAGES);
-        let (outbox, writer) = Self::new(outgoing);
+        let (outbox, writer) = Self::new(outgoing, None);
         tokio::spawn(writer.run(CancellationToken::new()));
         (outbox, messages)
     }
 
-    pub(crate) fn new(outgoing: mpsc::Sender<Bytes>) -> (Self, OutboxWriter) {
-        let (ordinary, ordinary_rx) = mpsc::channel(MESSAGES);
+    pub(crate) fn new(
+        outgoing: mpsc::Sender<Bytes>,
+        urgent: Option<mpsc::Sender<Bytes>>,
+    ) -> (Self, OutboxWriter) {
+        let (ordinary, ordinary_rx) = Way::new(BUDGET_BYTES);
+        let (prompt, urgent) = urgent.map_or((None, None), |transport| {
+            let (prompt, messages) = Way::new(PROMPT_BYTES);
+            (Some(prompt), Some((messages, transport)))
+        });
         let (control, control_rx) = mpsc::channel(CONTROL_MESSAGES);
         let closed = CancellationToken::new();
         let writer = OutboxWriter {
             ordinary: ordinary_rx,
-            control: control_rx,
             outgoing,
+            urgent,
+            control: control_rx,
             closed: closed.clone(),
         };
         (
             Self {
                 ordinary,
+                prompt,
                 control,
-                budget: Arc::new(Semaphore::new(BUDGET_BYTES)),
                 closed,
             },
             writer,
@@ -106,11 +134,21 @@ impl Outbox {
         method: &'static str,
         params: &P,
     ) -> Result<(), Disconnected> {
+        self.notify_in(Lane::Ordinary, method, params).await
+    }
+
+    /// As [`Outbox::notify`], in a lane.
+    pub(crate) async fn notify_in<P: Serialize>(
+        &self,
+        lane: Lane,
+        method: &'static str,
+        params: &P,
+    ) -> Result<(), Disconnected> {
         let Ok(message) = encode_notification(method, params) else {
             tracing::error!(method, "notification does not serialize");
             return Ok(());
         };
-        self.send(Lane::Ordinary, message).await
+        self.send(lane, message).await
     }
 
     /// Sends an encoded message.
@@ -121,15 +159,10 @@ impl Outbox {
     pub(crate) async fn send(&self, lane: Lane, message: Bytes) -> Result<(), Disconnected> {
         let send = async {
             match lane {
-                Lane::Ordinary => {
-                    let bytes = message.len().clamp(1, BUDGET_BYTES);
-                    let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-                    let share = Arc::clone(&self.budget).acquire_many_owned(bytes).await;
-                    let queued = Queued {
-                        message,
-                        _share: share.map_err(|_| Disconnected)?,
-                    };
-                    self.ordinary.send(queued).await.map_err(|_| Disconnected)
+                Lane::Ordinary => self.ordinary.send(message).await,
+                Lane::Prompt => {
+                    let way = self.prompt.as_ref().unwrap_or(&self.ordinary);
+                    way.send(message).await
                 }
                 Lane::Control => self.control.send(message).await.map_err(|_| Disconnected),
             }
@@ -146,37 +179,83 @@ impl Outbox {
     }
 }
 
+impl Way {
+    fn new(budget_bytes: usize) -> (Self, mpsc::Receiver<Queued>) {
+        let (messages, queue) = mpsc::channel(MESSAGES);
+        let way = Self {
+            messages,
+            budget: Arc::new(Semaphore::new(budget_bytes)),
+            budget_bytes,
+        };
+        (way, queue)
+    }
+
+    async fn send(&self, message: Bytes) -> Result<(), Disconnected> {
+        let bytes = message.len().clamp(1, self.budget_bytes);
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let share = Arc::clone(&self.budget).acquire_many_owned(bytes).await;
+        let queued = Queued {
+            message,
+            _share: share.map_err(|_| Disconnected)?,
+        };
+        self.messages.send(queued).await.map_err(|_| Disconnected)
+    }
+}
+
 /// Moves messages from the lanes to the transport. One per connection, owned by its task.
 #[derive(Debug)]
 pub(crate) struct OutboxWriter {
     ordinary: mpsc::Receiver<Queued>,
-    control: mpsc::Receiver<Bytes>,
     outgoing: mpsc::Sender<Bytes>,
+    urgent: Option<(mpsc::Receiver<Queued>, mpsc::Sender<Bytes>)>,
+    control: mpsc::Receiver<Bytes>,
     closed: CancellationToken,
 }
 
 impl OutboxWriter {
     /// Runs until the transport is gone, or until `finish` is cancelled and the lanes are empty.
-    pub(crate) async fn run(mut self, finish: CancellationToken) {
-        let _closed = self.closed.clone().drop_guard();
-        loop {
-            let sent = tokio::select! {
-                // Control answers overtake; the rest of the order does not matter.
-                biased;
-                Some(message) = self.control.recv() => self.outgoing.send(message).await,
-                Some(queued) = self.ordinary.recv() => {
-                    // The share goes back only after the transport has taken the message.
-                    let Queued { message, _share } = queued;
-                    self.outgoing.send(message).await
-                }
-                () = finish.cancelled() => return,
-                () = self.outgoing.closed() => return,
-                else => return,
-            };
-            if sent.is_err() {
-                return;
+    pub(crate) async fn run(self, finish: CancellationToken) {
+        let _closed = self.closed.drop_guard();
+        let control = Some(self.control);
+        match self.urgent {
+            None => drop(carry(control, self.ordinary, self.outgoing, &finish).await),
+            Some((prompt, urgent)) => {
+                let urgent = carry(control, prompt, urgent, &finish);
+                let ordinary = carry(None, self.ordinary, self.outgoing, &finish);
+                // Ends with the first that has lost its transport.
+                let _ = tokio::try_join!(urgent, ordinary);
             }
         }
+    }
+}
+
+/// Carries messages until `finish` is cancelled and there is none.
+async fn carry(
+    mut control: Option<mpsc::Receiver<Bytes>>,
+    mut others: mpsc::Receiver<Queued>,
+    transport: mpsc::Sender<Bytes>,
+    finish: &CancellationToken,
+) -> Result<(), Disconnected> {
+    loop {
+        let first = async {
+            match &mut control {
+                Some(control) => control.recv().await,
+                None => None,
+            }
+        };
+        let sent = tokio::select! {
+            // Control answers overtake; the rest of the order does not matter.
+            biased;
+            Some(message) = first => transport.send(message).await,
+            Some(queued) = others.recv() => {
+                // The share goes back only after the transport has taken the message.
+                let Queued { message, _share } = queued;
+                transport.send(message).await
+            }
+            () = finish.cancelled() => return Ok(()),
+            () = transport.closed() => return Err(Disconnected),
+        };
+        sent.map_err(|_| Disconnected)?;
     }
 }
 

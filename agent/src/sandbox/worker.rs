@@ -73,7 +73,7 @@ async fn run(occupied: Vec<PathBuf>) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     let (mut incoming, mut outgoing) = UnixStream::from_std(socket)?.into_split();
     // Nothing here sends notifications.
-    let (outbox, _) = Outbox::new(mpsc::channel(1).0);
+    let (outbox, _) = Outbox::new(mpsc::channel(1).0, None);
     let connection = Arc::new(FsConnection::new(outbox));
     let occupied = Arc::new(occupied);
     let (answers, mut answered) = mpsc::channel::<Vec<u8>>(ANSWERS);

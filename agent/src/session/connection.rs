@@ -109,8 +109,10 @@ pub(super) async fn serve(
         mut incoming,
         outgoing,
         peer,
+        stream,
     } = transport;
-    let (outbox, writer) = Outbox::new(outgoing);
+    let (urgent, path) = stream.map_or((None, None), |it| (Some(it.urgent), Some(it.path)));
+    let (outbox, writer) = Outbox::new(outgoing, urgent);
     let finish = CancellationToken::new();
     let writing = writer.run(finish.clone());
     tokio::pin!(writing);
@@ -119,7 +121,7 @@ pub(super) async fn serve(
     let finishing = sessions.ending().finishing().clone();
     let mut connection = Connection {
         context: Arc::new(Context::new(&sessions, outbox.clone())),
-        holder: Holder::new(peer.key().cloned(), let_go.clone()),
+        holder: Holder::new(peer.key().cloned(), path, let_go.clone()),
         // A direct connection is kept alive, or ended, by its own transport.
         silence: matches!(peer, PeerLabel::Relay { .. }).then_some(sessions.config.stream_idle),
         sessions,

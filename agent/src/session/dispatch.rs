@@ -100,13 +100,20 @@ pub(super) async fn start(
     id: &RequestId,
     reservation: Reservation,
 ) -> Result<(), Disconnected> {
+    let is_interactive = reservation.is_interactive();
     match reservation.start().await {
         Ok(started) => {
-            let sent = context.send(answer(id, Ok(&started.result))).await;
+            let answer = answer(id, Ok(&started.result));
+            // In the lane of the events, so that it stays before them.
+            let sent = if is_interactive {
+                context.send_prompt(answer).await
+            } else {
+                context.send(answer).await
+            };
             drop(started.gate);
             sent
         }
-        Err(error) => context.send(encode_error(id, &error)).await,
+        Err(error) => context.send_prompt(encode_error(id, &error)).await,
     }
 }
 
@@ -166,7 +173,6 @@ pub(super) async fn run(
         Call::ReadBlock(params) => answer(id, fs.read_block(params).await),
         Call::WriteBlock(params) => answer(id, fs.write_block(params).await.map(empty)),
         Call::Close(params) => answer(id, fs.close(params).await.map(empty)),
-        Call::WatchMissing(params) => answer(id, fs.watch_missing(params).await),
         Call::Append(params) => answer(id, fs.append(params).await),
         Call::Rename(params) => answer(id, fs.rename(params).await.map(empty)),
         Call::Sync(params) => answer(id, fs.sync(params).await.map(empty)),
@@ -181,12 +187,22 @@ pub(super) async fn run(
             capabilities::discover_v2(fs.pool(), &context.environment, params).await,
         ),
         Call::HttpRequest(params) => return request(context, id, params, None).await,
-        Call::BodyChunk(params) => answer(id, context.http.body_chunk(params).await.map(empty)),
-        Call::HttpCancel(params) => answer(id, Ok(context.http.cancel(&params))),
+        // From here on answers that say something about notifications: they must not overtake them.
+        Call::HttpCancel(params) => {
+            return context
+                .send(answer(id, Ok(context.http.cancel(&params))))
+                .await;
+        }
+        Call::WatchMissing(params) => {
+            return context
+                .send(answer(id, fs.watch_missing(params).await))
+                .await;
+        }
         Call::UnwatchMissing(params) => {
             fs.unwatch_missing(params).await;
-            answer(id, Ok(Empty {}))
+            return context.send(answer(id, Ok(Empty {}))).await;
         }
+        Call::BodyChunk(params) => answer(id, context.http.body_chunk(params).await.map(empty)),
         Call::TcpConnect(params) => {
             let (result, stream) = match context.tcp.connect(*params).await {
                 Ok((result, stream)) => (Ok(result), Some(stream)),
@@ -196,10 +212,13 @@ pub(super) async fn run(
             context.tcp.run(stream);
             return Ok(());
         }
+        Call::TcpClose(params) => {
+            let closed = context.tcp.close(&params).await.map(empty);
+            return context.send(answer(id, closed)).await;
+        }
         Call::TcpWrite(params) => answer(id, context.tcp.write(params).await.map(empty)),
         Call::TcpShutdown(params) => answer(id, context.tcp.shutdown(&params).await.map(empty)),
         Call::TcpWindow(params) => answer(id, context.tcp.window(&params).map(empty)),
-        Call::TcpClose(params) => answer(id, context.tcp.close(&params).await.map(empty)),
         // Answered by `control`, `start` and the handshake, which come first.
         Call::Initialize(_)
         | Call::EnvironmentInfo
@@ -216,10 +235,22 @@ pub(super) async fn run(
             &RpcError::internal("the request came to the wrong place"),
         ),
     };
-    context.send(answer).await
+    if answer.len() <= PROMPT_ANSWER_BYTES {
+        context.send_prompt(answer).await
+    } else {
+        context.send(answer).await
+    }
 }
 
+/// Largest answer that may overtake others: results without contents. What is longer takes its turn.
+const PROMPT_ANSWER_BYTES: usize = 4096;
+
 impl Context {
+    /// Sends an answer that may overtake notifications and large answers.
+    async fn send_prompt(&self, answer: Bytes) -> Result<(), Disconnected> {
+        self.outbox.send(Lane::Prompt, answer).await
+    }
+
     async fn send(&self, answer: Bytes) -> Result<(), Disconnected> {
         self.outbox.send(Lane::Ordinary, answer).await
     }

@@ -387,11 +387,7 @@ fn serve(
     outgoing: mpsc::Sender<Bytes>,
 ) {
     let peer = PeerLabel::Stdio;
-    let transport = Transport {
-        incoming,
-        outgoing,
-        peer,
-    };
+    let transport = Transport::new(incoming, outgoing, peer);
     tasks.spawn(Arc::clone(sessions).serve(transport, CancellationToken::new()));
 }
 

@@ -54,6 +54,11 @@ impl Reservation {
         }
     }
 
+    /// Whether the program gets a terminal.
+    pub(crate) fn is_interactive(&self) -> bool {
+        self.params.as_deref().is_some_and(|params| params.tty)
+    }
+
     /// Starts the program.
     ///
     /// # Cancel safety

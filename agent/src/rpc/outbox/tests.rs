@@ -5,7 +5,7 @@ use super::*;
 /// A connection whose transport takes one message at a time.
 fn narrow() -> (Outbox, OutboxWriter, mpsc::Receiver<Bytes>) {
     let (outgoing, transport) = mpsc::channel(1);
-    let (outbox, writer) = Outbox::new(outgoing);
+    let (outbox, writer) = Outbox::new(outgoing, None);
     (outbox, writer, transport)
 }
 
@@ -73,7 +73,7 @@ async fn waiting_senders_give_up_when_the_transport_ends() {
 #[tokio::test]
 async fn finishing_writer_delivers_what_is_queued() {
     let (outgoing, mut transport) = mpsc::channel(8);
-    let (outbox, writer) = Outbox::new(outgoing);
+    let (outbox, writer) = Outbox::new(outgoing, None);
     outbox.notify("a", &1).await.unwrap();
     outbox.notify("b", &2).await.unwrap();
     let finish = CancellationToken::new();

@@ -23,14 +23,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use registry_client::ConnectorConfig;
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{Sessions, SessionsConfig};
 use crate::environment::ExecutorEnvironment;
 use crate::http::{HeaderVariables, HttpClient};
-use crate::rpc::{PeerLabel, Transport};
+use crate::rpc::{PeerLabel, StreamSide, Transport};
 
 /// Longest wait for any one message.
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -89,12 +89,32 @@ impl Client {
 
     /// Connects as a certain peer, without a handshake.
     fn connect_as(sessions: &Arc<Sessions>, peer: PeerLabel) -> Self {
+        Self::connect_over(sessions, peer, None)
+    }
+
+    /// Connects over a stream of the relay, whose two classes of messages come out here as one.
+    fn connect_stream(
+        sessions: &Arc<Sessions>,
+        peer: PeerLabel,
+        path: watch::Receiver<relay_driver::Path>,
+    ) -> Self {
+        Self::connect_over(sessions, peer, Some(path))
+    }
+
+    fn connect_over(
+        sessions: &Arc<Sessions>,
+        peer: PeerLabel,
+        path: Option<watch::Receiver<relay_driver::Path>>,
+    ) -> Self {
         let (to_server, incoming) = mpsc::channel(8);
         let (outgoing, from_server) = mpsc::channel(8);
+        let stream = path.map(|path| StreamSide {
+            urgent: outgoing.clone(),
+            path,
+        });
         let transport = Transport {
-            incoming,
-            outgoing,
-            peer,
+            stream,
+            ..Transport::new(incoming, outgoing, peer)
         };
         let cancel = CancellationToken::new();
         let served = tokio::spawn(Arc::clone(sessions).serve(transport, cancel.clone()));

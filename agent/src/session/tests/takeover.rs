@@ -1,7 +1,9 @@
 //! A harness that comes back before its old stream has ended, and streams that nobody uses.
 
+use relay_driver::Path;
 use relay_proto::ids::StreamId;
 use relay_proto::keys::PublicKey;
+use tokio::sync::watch;
 
 use super::*;
 
@@ -68,6 +70,33 @@ async fn another_harness_cannot_take_a_session_nor_disturb_it() {
         assert_eq!(other.err("initialize", resume(&id)).await, attached(&id));
     }
     holder.ok("environment/status", json!(null)).await;
+}
+
+#[tokio::test]
+async fn another_harness_may_take_a_session_whose_stream_has_no_path() {
+    let sessions = sessions();
+    let (path, seen) = watch::channel(Path::Live);
+    let mut holder = Client::connect_stream(&sessions, relay(&key()), seen);
+    let result = holder.ok("initialize", json!({"clientName": "x"})).await;
+    let id = result["sessionId"].as_str().unwrap().to_owned();
+    holder.notify("initialized").await;
+    for live in [true, false, true] {
+        path.send_replace(if live { Path::Live } else { Path::Lost });
+        if live {
+            let mut other = Client::connect_as(&sessions, relay(&key()));
+            assert_eq!(other.err("initialize", resume(&id)).await, attached(&id));
+        }
+    }
+    path.send_replace(Path::Lost);
+    let mut other = Client::connect_as(&sessions, relay(&key()));
+    other.ok("initialize", resume(&id)).await;
+    other.notify("initialized").await;
+    // When the stream comes back it is over, which its harness can tell from silence.
+    tokio::time::timeout(DEADLINE, holder.served)
+        .await
+        .expect("the old connection goes on")
+        .unwrap();
+    other.ok("environment/status", json!(null)).await;
 }
 
 #[tokio::test]
