@@ -58,7 +58,8 @@ impl Default for ClientConfig {
 /// How a lost connection is restored.
 #[derive(Debug, Clone)]
 pub struct RecoveryConfig {
-    /// How long it is tried before the session is given up.
+    /// How long it is tried before the session is given up. A stream of the relay that can be resumed
+    /// is tried for as long before that, but at most for the minute for which executors keep it.
     pub budget: Duration,
     /// The waits between attempts.
     pub backoff: BackoffConfig,
@@ -131,15 +132,7 @@ impl Client {
         config: ClientConfig,
         session_id: &str,
     ) -> Result<Self, Error> {
-        let opened = Self::open(dial, config, Some(session_id)).await;
-        opened.map_err(|error| match error {
-            Error::Rpc { method, code, .. }
-                if method == initialize::METHOD && code == rpc::code::INVALID_REQUEST =>
-            {
-                Error::SessionUnknown
-            }
-            other => other,
-        })
+        Self::open(dial, config, Some(session_id)).await
     }
 
     async fn open(
@@ -152,6 +145,7 @@ impl Client {
         let (jobs, queue) = mpsc::channel(limits::JOBS_QUEUED);
         let shared = Arc::new(Shared {
             generation: AtomicU64::new(1),
+            resumptions: Mutex::new((0, first.transport.resumptions())),
             info: Mutex::new(first.info.clone()),
             session_id: first.session_id.clone(),
             executor_key: first.transport.executor_key.clone(),
@@ -284,6 +278,17 @@ impl Client {
     /// How many connections the session has had.
     pub fn generation(&self) -> u64 {
         self.inner.shared.generation.load(Ordering::Acquire)
+    }
+
+    /// How often a connection of the session lost its websocket and went on over another one, which
+    /// no request and no reader notices.
+    pub fn resumptions(&self) -> u64 {
+        let shared = &self.inner.shared;
+        let resumptions = shared
+            .resumptions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        resumptions.0 + resumptions.1.count()
     }
 
     /// Asks the executor whether it is there; answers with its status, which is `ready`.

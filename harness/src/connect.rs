@@ -38,6 +38,7 @@ impl ConnectOptions {
             registry,
             self.connector,
             self.environment,
+            self.config.recovery,
         )?))
     }
 }

@@ -50,14 +50,21 @@ impl Generation {
             client_name: CLIENT_NAME.to_owned(),
             resume_session_id: resume.as_ref().map(|resume| resume.session_id.to_owned()),
         };
-        let answer: InitializeResult = ask(
+        let answer = ask(
             &mut transport,
             1,
             initialize::METHOD,
             &params,
             limits::INITIALIZE_TIMEOUT,
-        )
-        .await?;
+        );
+        let answer: InitializeResult = answer.await.map_err(|error| match error {
+            // The one thing that an executor refuses in it, besides a session that is attached.
+            Error::Rpc {
+                code: rpc::code::INVALID_REQUEST,
+                ..
+            } if resume.is_some() => Error::SessionUnknown,
+            other => other,
+        })?;
         if resume.is_some_and(|resume| resume.session_id != answer.session_id) {
             return Err(Error::Protocol(
                 "it resumed another session than the one asked for".into(),

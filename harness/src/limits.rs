@@ -66,7 +66,18 @@ pub const CONNECT_BUDGET: Duration = Duration::from_secs(14);
 
 /// How long a lost session is pursued. The executor keeps it 80 s from when it notices the loss,
 /// which may be later than when this end notices it.
+///
+/// A stream that can be resumed is pursued before that, for as long but at most for the 60 s for
+/// which the executor keeps it; only then do the 80 s begin.
 pub const RECOVERY_BUDGET: Duration = Duration::from_secs(90);
+
+/// Longest delay before a stream that lost its websocket is given another one; uniform below it.
+pub const FIRST_REDIAL: Duration = Duration::from_millis(50);
+
+/// Websockets in a row on which an executor may leave a resumed stream without an answer, for 5 s
+/// each; then the session is taken over on a new stream. Longer than an executor takes to notice
+/// that its own websocket is dead.
+pub const RESUMES_WITHOUT_ANSWER: u32 = 3;
 
 /// A plain websocket is pinged this often, and is lost when nothing came for twice as long.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);

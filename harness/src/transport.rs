@@ -12,6 +12,7 @@ use registry_client::ConnectError;
 use relay_proto::keys::PublicKey;
 use tokio::{sync::mpsc, task::JoinHandle};
 
+pub(crate) use self::relay::Resumptions;
 use crate::{Error, limits};
 
 pub(crate) mod direct;
@@ -25,6 +26,8 @@ pub struct Transport {
     pub outgoing: mpsc::Sender<Bytes>,
     /// The executor's static key, if the transport authenticates one. It is pinned for the session.
     pub executor_key: Option<PublicKey>,
+    /// How often the connection went on over another path without anybody noticing.
+    resumptions: Resumptions,
     /// What moves the bytes; stopped when the transport is dropped.
     task: Option<AbortOnDrop>,
 }
@@ -36,6 +39,7 @@ impl Transport {
             incoming,
             outgoing,
             executor_key: None,
+            resumptions: Resumptions::default(),
             task: None,
         }
     }
@@ -62,6 +66,15 @@ impl Transport {
         Option<AbortOnDrop>,
     ) {
         (self.incoming, self.outgoing, self.task)
+    }
+
+    pub(crate) fn with_resumptions(mut self, resumptions: Resumptions) -> Self {
+        self.resumptions = resumptions;
+        self
+    }
+
+    pub(crate) fn resumptions(&self) -> Resumptions {
+        self.resumptions.clone()
     }
 
     pub(crate) fn with_owner(mut self, task: AbortOnDrop) -> Self {

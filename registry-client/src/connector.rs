@@ -30,7 +30,7 @@ use tracing::debug;
 
 pub use environment::ConnectorEnvironment;
 pub use error::{ConnectError, ConnectorConfigError, TransportError};
-pub use websocket::{WebSocket, new_request_id};
+pub use websocket::{WebSocket, WebSocketIo, new_request_id};
 
 use self::proxies::Proxies;
 use crate::limits;

@@ -56,7 +56,7 @@ pub use bundle::{
 #[cfg(feature = "client")]
 pub use connector::{
     ConnectError, Connector, ConnectorConfig, ConnectorConfigError, ConnectorEnvironment,
-    TransportError, WebSocket, install_crypto_provider, new_request_id,
+    TransportError, WebSocket, WebSocketIo, install_crypto_provider, new_request_id,
 };
 #[cfg(feature = "client")]
 pub use error::{BodyError, Failure, RegistryError};

@@ -52,7 +52,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{Dial, Error, client::RecoveryConfig, generation::Generation, limits};
+use crate::{
+    Dial, Error, client::RecoveryConfig, generation::Generation, limits, transport::Resumptions,
+};
 
 mod abandoned;
 pub(crate) mod call;
@@ -107,6 +109,8 @@ impl Job {
 pub(crate) struct Shared {
     /// Counts connections; open files and response bodies belong to one of them.
     pub(crate) generation: AtomicU64,
+    /// How often its connections went on over another path: those of before, and the present one's.
+    pub(crate) resumptions: Mutex<(u64, Resumptions)>,
     pub(crate) info: Mutex<Info>,
     pub(crate) session_id: String,
     pub(crate) executor_key: Option<PublicKey>,
@@ -556,6 +560,15 @@ impl Engine {
             .info
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = generation.info.clone();
+        {
+            let mut resumptions = self
+                .shared
+                .resumptions
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let before = resumptions.0 + resumptions.1.count();
+            *resumptions = (before, generation.transport.resumptions());
+        }
         let mut running = Vec::new();
         for (process, route) in &mut self.processes {
             route.reading = false;

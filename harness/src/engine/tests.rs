@@ -496,8 +496,8 @@ async fn session_still_attached_is_tried_again_and_unknown_session_is_not() {
         let (request, _) = peer.expect("initialize").await;
         peer.refuse(request, code, message).await;
     }
-    let lost = process.next_event().await.unwrap();
-    assert!(matches!(lost, Err(Error::SessionLost(_))), "{lost:?}");
+    let lost = process.next_event().await.unwrap().unwrap_err();
+    assert!(matches!(lost.root(), Error::SessionUnknown), "{lost:?}");
     assert!(matches!(client.status().await, Err(Error::SessionLost(_))));
     assert_eq!(script.dials.load(Ordering::SeqCst), 3);
 }

@@ -6,29 +6,43 @@
 //! executor:   Noise hybrid IK over relay frames, with the authorization in the first message
 //! ```
 //!
-//! Each part is good for one connection, so each [`Dial::dial`] does all of it. Only our own key is
-//! kept. Neither registry nor rendezvous can read what passes.
+//! Each part is good for one websocket, so each websocket needs all of it. A stream may outlive its
+//! websocket: then the [`Carrier`] fetches the first two parts anew and goes on with it, and whoever
+//! has the [`Transport`] notices nothing. Only our own key is kept. Neither registry nor rendezvous
+//! can read what passes.
+
+mod carrier;
 
 use std::{sync::Arc, time::Instant};
 
 use rand::{SeedableRng, rngs::StdRng};
-use registry_client::{Connector, RegistryClient, RegistryError, wire};
+use registry_client::{Bundle, Connector, RegistryClient, RegistryError, WebSocket, wire};
 use relay_driver::{OpenFailure, OpenRequest};
 use relay_proto::{
-    CloseReason, Connection, ConnectionConfig, Identity,
-    ids::{EnvironmentId, StreamId},
+    CloseReason, Connection, ConnectionConfig, Identity, Reliability,
+    ids::{EnvironmentId, RegistrationId, StreamId},
     keys::PublicKey,
 };
+use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
+use self::carrier::Carrier;
+pub(crate) use self::carrier::Resumptions;
 use crate::{
-    Dial, Error, Transport,
+    Dial, Error, RecoveryConfig, Transport,
     transport::{AbortOnDrop, DialFuture, chain, connect_error},
 };
 
 /// Dials one environment of one registry.
 pub(crate) struct RelayDial {
+    route: Arc<Route>,
+    /// How a stream whose path is lost gets another one.
+    recovery: RecoveryConfig,
+}
+
+/// What leads to the executor of an environment.
+struct Route {
     registry: RegistryClient,
     connector: Connector,
     environment: EnvironmentId,
@@ -41,20 +55,61 @@ impl RelayDial {
         registry: RegistryClient,
         connector: Connector,
         environment: EnvironmentId,
+        recovery: RecoveryConfig,
     ) -> Result<Self, Error> {
         let identity = Identity::generate(&mut StdRng::from_seed(secret_seed()?))
             .map_err(|error| Error::Protocol(error.to_string()))?;
         Ok(Self {
-            registry,
-            connector,
-            environment,
-            identity: Arc::new(identity),
+            route: Arc::new(Route {
+                registry,
+                connector,
+                environment,
+                identity: Arc::new(identity),
+            }),
+            recovery,
         })
     }
 
     async fn connect(&self, pinned: Option<&PublicKey>) -> Result<Transport, Error> {
+        let route = &self.route;
+        let (bundle, socket) = route.websocket(pinned).await?;
+        let connection = route.connection(bundle.registration)?;
+        let stream = StreamId::new(uuid::Uuid::new_v4().to_string())
+            .map_err(|error| Error::Misuse(error.to_string()))?;
+        let request = OpenRequest {
+            stream,
+            executor_key: bundle.executor_key.clone(),
+            authorization: bundle.authorization.expose().to_owned(),
+        };
+        let (driver, opening) =
+            relay_driver::harness(socket, connection, request, CancellationToken::new());
+        let resumptions = Resumptions::default();
+        let (opened, path) = oneshot::channel();
+        let carrier = Carrier::new(
+            Arc::clone(route),
+            bundle.executor_key.clone(),
+            self.recovery.clone(),
+            resumptions.clone(),
+        );
+        let carrier = AbortOnDrop::new(tokio::spawn(carrier.run(driver, path)));
+        let stream = opening
+            .opened()
+            .await
+            .map_err(|failure| route.open_error(failure))?;
+        // The carrier has ended if the connection has, which the channels tell.
+        let _ = opened.send(stream.path);
+        Ok(Transport::new(stream.incoming, stream.outgoing)
+            .with_executor_key(bundle.executor_key)
+            .with_resumptions(resumptions)
+            .with_owner(carrier))
+    }
+}
+
+impl Route {
+    /// Gets a bundle and opens its websocket. Fails if the executor has another key than `pinned`.
+    async fn websocket(&self, pinned: Option<&PublicKey>) -> Result<(Bundle, WebSocket), Error> {
         let mut fresh_bundle_allowed = true;
-        let (bundle, socket) = loop {
+        loop {
             let bundle = self
                 .registry
                 .connect(&self.environment, self.identity.public_key())
@@ -68,7 +123,7 @@ impl RelayDial {
                 .websocket(&bundle.url, HeaderMap::new())
                 .await
             {
-                Ok(socket) => break (bundle, socket),
+                Ok(socket) => return Ok((bundle, socket)),
                 // A bundle is short-lived; it may have expired on the way.
                 Err(error) if error.needs_new_url() && fresh_bundle_allowed => {
                     fresh_bundle_allowed = false;
@@ -78,35 +133,23 @@ impl RelayDial {
                     return Err(connect_error(&context, error));
                 }
             }
+        }
+    }
+
+    /// Our end of a websocket.
+    fn connection(&self, registration: RegistrationId) -> Result<Connection, Error> {
+        let config = ConnectionConfig {
+            reliability: Reliability::Resumable,
+            ..ConnectionConfig::default()
         };
-        let connection = Connection::harness(
-            ConnectionConfig::default(),
-            self.identity.clone(),
-            bundle.environment,
-            bundle.registration,
+        Ok(Connection::harness(
+            config,
+            Arc::clone(&self.identity),
+            self.environment.clone(),
+            registration,
             secret_seed()?,
             Instant::now(),
-        );
-        let stream = StreamId::new(uuid::Uuid::new_v4().to_string())
-            .map_err(|error| Error::Misuse(error.to_string()))?;
-        let request = OpenRequest {
-            stream,
-            executor_key: bundle.executor_key.clone(),
-            authorization: bundle.authorization.expose().to_owned(),
-        };
-        let (driver, opening) =
-            relay_driver::harness(socket, connection, request, CancellationToken::new());
-        let driver = AbortOnDrop::new(tokio::spawn(async move {
-            let reason = driver.run().await;
-            tracing::debug!(reason = reason.reason(), "relay connection ended");
-        }));
-        let stream = opening
-            .opened()
-            .await
-            .map_err(|failure| self.open_error(failure))?;
-        Ok(Transport::new(stream.incoming, stream.outgoing)
-            .with_executor_key(bundle.executor_key)
-            .with_owner(driver))
+        ))
     }
 
     /// Says what a stream that did not open means.

@@ -32,8 +32,11 @@ use crate::limits;
 use crate::retry_after;
 use crate::wire::{REJECTION_REASON_HEADER, RejectionReason};
 
+/// The connection under a websocket.
+pub type WebSocketIo = Upgraded;
+
 /// An open websocket, as the client end of it.
-pub type WebSocket = WebSocketStream<Upgraded>;
+pub type WebSocket = WebSocketStream<WebSocketIo>;
 
 impl Connector {
     /// Opens a websocket to `url`, with `headers` besides those of the upgrade.
