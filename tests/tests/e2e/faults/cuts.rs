@@ -145,16 +145,16 @@ async fn load_recovers(fixture: &Fixture) -> Result<Tally> {
             Cut::MidFrame(lane) => fixture.proxy.cut_mid_frame(lane).await?,
         }
     }
-    let tally = load.finish(fixture, DEADLINE).await?;
-    ensure!(tally.connections > 2, "no session was interrupted");
-    Ok(tally)
+    load.finish(fixture, DEADLINE).await
 }
 
 #[tokio::test]
 async fn many_commands_recover_with_our_executor() -> Result<()> {
     let fixture = Fixture::start().await?;
     let executor = Agent::start(&fixture.cloud, &fixture.workspace, &[]).await?;
-    load_recovers(&fixture).await?.all_exact(48)?;
+    let tally = load_recovers(&fixture).await?;
+    tally.all_exact(48)?;
+    tally.only_resumed(2, 2)?;
     fixture.unharmed(&executor)
 }
 
@@ -165,6 +165,8 @@ async fn many_commands_recover_or_say_so_with_the_reference_executor() -> Result
     let fixture = Fixture::start().await?;
     let executor = CodexExecutor::start(&fixture.cloud, &fixture.workspace, &[]).await?;
     let tally = load_recovers(&fixture).await?;
+    ensure!(tally.connections > 2, "no session was interrupted");
+    ensure!(tally.resumptions == 0, "a stream was resumed");
     let (exact, unknown) = (tally.exact.len(), &tally.unknown);
     ensure!(exact + unknown.len() >= 48, "{exact} exact, {unknown:?}");
     for (name, why) in unknown {

@@ -61,6 +61,8 @@ pub(crate) struct Tally {
     pub(crate) unknown_done: usize,
     /// Connections of all sessions together.
     pub(crate) connections: u64,
+    /// How often one of them went on over another websocket.
+    pub(crate) resumptions: u64,
 }
 
 impl Load {
@@ -125,7 +127,7 @@ impl Load {
     /// # Errors
     ///
     /// When a command went wrong, or so many faults did not come in time.
-    pub(super) async fn goes_on_until(
+    pub(crate) async fn goes_on_until(
         &mut self,
         fixture: &Fixture,
         enough: impl Fn(&Counts) -> bool,
@@ -165,6 +167,7 @@ impl Tally {
         self.exact.extend(other.exact);
         self.unknown.extend(other.unknown);
         self.connections += other.connections;
+        self.resumptions += other.resumptions;
     }
 
     /// Returns how many commands of unknown outcome were done.
@@ -198,14 +201,27 @@ impl Tally {
         Ok(())
     }
 
+    /// Checks that websockets were lost and no session has noticed: streams went on over others, at
+    /// least `count` times.
+    pub(crate) fn only_resumed(&self, clients: u64, count: u64) -> Result<()> {
+        let (connections, resumptions) = (self.connections, self.resumptions);
+        ensure!(
+            connections == clients,
+            "{clients} sessions had {connections} connections"
+        );
+        ensure!(resumptions >= count, "only {resumptions} were resumed");
+        Ok(())
+    }
+
     #[expect(clippy::print_stderr, reason = "the numbers of the scene")]
     fn announce(&self, elapsed: Duration, fixture: &Fixture) {
         eprintln!(
-            "{} commands exact, {} unknown ({} of them done), in {elapsed:.1?} over {} connections; {:?}",
+            "{} commands exact, {} unknown ({} of them done), in {elapsed:.1?} over {} connections, {} resumed; {:?}",
             self.exact.len(),
             self.unknown.len(),
             self.unknown_done,
             self.connections,
+            self.resumptions,
             fixture.proxy.counts(),
         );
     }
@@ -251,6 +267,7 @@ async fn session(
         tally.add(place??);
     }
     tally.connections = client.generation();
+    tally.resumptions = client.resumptions();
     client.close().await;
     Ok(tally)
 }

@@ -82,6 +82,7 @@ async fn commands_are_exact_under_loss_with_cuts_in_between() -> Result<()> {
         .await?;
     let tally = load.finish(&fixture, DEADLINE).await?;
     tally.all_exact(120)?;
+    tally.only_resumed(3, 3)?;
     fixture.unharmed(&executor)
 }
 

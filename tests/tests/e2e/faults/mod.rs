@@ -11,3 +11,4 @@ pub(crate) mod load;
 mod loss;
 mod order;
 mod outage;
+mod resuming;
