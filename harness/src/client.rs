@@ -12,7 +12,6 @@ use std::{
 use exec_proto::{
     PathUri,
     environment::{self, Capabilities, Info},
-    initialize,
     process::{self, ListParams, ListResult, ListedProcess},
     rpc, session,
 };
