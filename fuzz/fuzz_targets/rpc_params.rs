@@ -9,7 +9,7 @@ use std::fmt::Debug;
 
 use exec_proto::rpc::{Params, code};
 use exec_proto::{
-    capabilities, config, environment, fs, http, initialize, network, process, session,
+    capabilities, config, environment, fs, http, initialize, network, process, session, tcp,
 };
 use libfuzzer_sys::fuzz_target;
 use serde::Serialize;
@@ -80,6 +80,28 @@ const CHECKS: &[Check] = &[
     check::<fs::ReadDirectoryResult>,
     check::<process::ListResult>,
     check::<fs::BatchResult>,
+    // Later ones; the seeds choose by number.
+    check::<session::KeepParams>,
+    check::<session::KeepResult>,
+    check::<fs::UnwatchMissingParams>,
+    check::<fs::MissingChangedNotification>,
+    check::<http::BodyChunkParams>,
+    check::<http::CancelParams>,
+    check::<tcp::ConnectParams>,
+    check::<tcp::WriteParams>,
+    check::<tcp::ShutdownParams>,
+    check::<tcp::CloseParams>,
+    check::<tcp::WindowParams>,
+    check::<tcp::ConnectResult>,
+    check::<tcp::DataNotification>,
+    check::<tcp::ClosedNotification>,
+    check::<process::StartResult>,
+    check::<process::WriteResult>,
+    check::<fs::GetMetadataResult>,
+    check::<capabilities::DiscoverV1Result>,
+    check::<capabilities::DiscoverV2Result>,
+    check::<config::ConfigReadResult>,
+    check::<network::PolicyRequestResult>,
 ];
 
 fuzz_target!(|data: &[u8]| {

@@ -242,6 +242,11 @@ fn methods(directory: &str, server: SocketAddr) -> Vec<(&'static str, Value, boo
             true,
         ),
         ("tcp/shutdown", json!({"streamId": "s"}), true),
+        (
+            "tcp/window",
+            json!({"streamId": "s", "throughBytes": 1}),
+            true,
+        ),
         ("tcp/close", json!({"streamId": "s"}), true),
         ("session/keep", json!({"detachedMs": 0}), true),
         ("session/close", json!({}), true),

@@ -15,18 +15,26 @@ enum Step {
     /// The client breaks the protocol and is sent away.
     Offend(usize),
     Resume(usize),
+    /// The client asks for that life without a connection, in milliseconds.
+    Keep(usize, u64),
+    /// The client ends its session.
+    Close(usize),
     Wait(Duration),
     Shutdown,
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    // No sum of the waits is the time to live, so nothing depends on what comes first in one instant.
-    let wait = (1..14_u64).prop_map(|weeks| Step::Wait(Duration::from_secs(7 * weeks)));
+    // No sum of the waits is a time to live, so nothing depends on what comes first in one instant.
+    let wait = prop_oneof![8 => 1..14_u64, 2 => 1..90_u64, 1 => Just(12_343)];
+    let wait = wait.prop_map(|weeks| Step::Wait(Duration::from_secs(7 * weeks)));
+    let keep = prop::sample::select(vec![0, 79_999, 100_000, 500_000, u64::MAX]);
     prop_oneof![
         4 => Just(Step::Open),
         4 => any::<usize>().prop_map(Step::Lose),
         1 => any::<usize>().prop_map(Step::Offend),
         8 => any::<usize>().prop_map(Step::Resume),
+        3 => (any::<usize>(), keep).prop_map(|(number, time)| Step::Keep(number, time)),
+        1 => any::<usize>().prop_map(Step::Close),
         6 => wait,
         1 => Just(Step::Shutdown),
     ]
@@ -38,11 +46,15 @@ struct Known {
     client: Option<Client>,
     /// When its last connection ended.
     detached: Instant,
+    /// How long it lives from then on.
+    life: Duration,
+    /// Whether its client has ended it.
+    closed: bool,
 }
 
 impl Known {
     fn is_expired(&self) -> bool {
-        self.client.is_none() && self.detached.elapsed() > Duration::from_secs(80)
+        self.closed || (self.client.is_none() && self.detached.elapsed() > self.life)
     }
 }
 
@@ -59,6 +71,8 @@ async fn agree(steps: Vec<Step>) {
                     id,
                     client: Some(client),
                     detached: Instant::now(),
+                    life: Duration::from_secs(80),
+                    closed: false,
                 });
             }
             Step::Lose(number) => {
@@ -96,6 +110,27 @@ async fn agree(steps: Vec<Step>) {
                     assert_eq!(result.unwrap()["sessionId"], chosen.id);
                     client.notify("initialized").await;
                     chosen.client = Some(client);
+                }
+            }
+            Step::Keep(number, time) => {
+                if let Some(chosen) = choose(number, &known)
+                    && let Some(client) = &mut known[chosen].client
+                {
+                    let granted = time.clamp(80_000, 86_400_000);
+                    let kept = client.ok("session/keep", json!({"detachedMs": time})).await;
+                    assert_eq!(kept, json!({"detachedMs": granted}));
+                    known[chosen].life = Duration::from_millis(granted);
+                }
+            }
+            Step::Close(number) => {
+                if let Some(chosen) = choose(number, &known)
+                    && let Some(mut client) = known[chosen].client.take()
+                {
+                    client.ok("session/close", json!(null)).await;
+                    let (code, _) = client.err("environment/status", json!(null)).await;
+                    assert_eq!(code, -32600);
+                    client.disconnect().await;
+                    known[chosen].closed = true;
                 }
             }
             Step::Wait(time) => tokio::time::sleep(time).await,
