@@ -245,6 +245,19 @@ impl Stream {
         self.reorder.acknowledgement().ack
     }
 
+    /// What has arrived, as far as the peer may rely on it.
+    ///
+    /// As long as it is not known that the peer sends again, what waits for a missing record has not
+    /// been opened. It may turn out to be damaged, and must not be forgotten by the peer.
+    fn acknowledgement(&self) -> Acknowledgement {
+        let arrived = self.reorder.acknowledgement();
+        if self.link.is_reliable() {
+            arrived
+        } else {
+            Acknowledgement { bits: 0, ..arrived }
+        }
+    }
+
     /// What waits on the receiving side.
     pub(crate) fn backlog(&self) -> Backlog {
         Backlog {
@@ -366,7 +379,7 @@ impl Stream {
 
     /// A frame without a record that carries a statement.
     fn statement(&mut self, now: Option<Instant>, id: &StreamId, body: Body) -> Frame {
-        let acknowledgement = self.reorder.acknowledgement();
+        let acknowledgement = self.acknowledgement();
         let next_seq = next_seq(&body);
         let backlog = self.backlog();
         let statement = self
@@ -385,7 +398,7 @@ impl Stream {
         if !self.link.is_reliable() {
             return None;
         }
-        let acknowledgement = self.reorder.acknowledgement();
+        let acknowledgement = self.acknowledgement();
         let backlog = self.backlog();
         let statement = self
             .link
