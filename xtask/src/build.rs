@@ -7,19 +7,38 @@ use serde_json::Value;
 
 use crate::commands::{cargo, output, succeed};
 
+/// How the programs are built.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// For tests.
+    Debug,
+    /// As they are released.
+    Release,
+}
+
+/// Builds the programs for tests and returns the directory that holds them.
+pub(crate) fn programs() -> Result<PathBuf> {
+    programs_of(Profile::Debug)
+}
+
 /// Builds the programs and returns the directory that holds them.
 ///
 /// `exec-cloud` gets an invocation of its own: built together with the others, cargo would give
 /// it their feature `noise` of `relay-proto`, and that it cannot decrypt would no longer be a fact
 /// of the build. The results are copied away, because any later build of the whole workspace
 /// replaces the files in cargo's own directory.
-pub(crate) fn programs() -> Result<PathBuf> {
-    succeed(cargo()?.args(["build", "--quiet", "-p", "server", "--bin", "exec-cloud"]))?;
+pub(crate) fn programs_of(profile: Profile) -> Result<PathBuf> {
+    let (flags, built, kept): (&[&str], _, _) = match profile {
+        Profile::Debug => (&[], "debug", "programs"),
+        Profile::Release => (&["--release"], "release", "programs-release"),
+    };
+    let build = |what: &[&str]| succeed(cargo()?.args(["build", "--quiet"]).args(flags).args(what));
+    build(&["-p", "server", "--bin", "exec-cloud"])?;
     let target = target_directory()?;
-    let (built, kept) = (target.join("debug"), target.join("programs"));
+    let (built, kept) = (target.join(built), target.join(kept));
     std::fs::create_dir_all(&kept).context("failed to make the directory for the programs")?;
     keep(&built, &kept, "exec-cloud")?;
-    succeed(cargo()?.args(["build", "--quiet", "-p", "agent", "-p", "harness", "--bins"]))?;
+    build(&["-p", "agent", "-p", "harness", "--bins"])?;
     keep(&built, &kept, "exec-server")?;
     keep(&built, &kept, "execctl")?;
     Ok(kept)

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `up [-- COMMAND ARGS...]` | a whole system on loopback; runs the command through it, or stays up |
 //! | `test` | everything that has to hold before a change goes in |
+//! | `bench [--vs codex] [SCENE...]` | whole scenes, timed; with the reference beside ours |
 //! | `nightly [PART...]` | what takes too long for every change: seeds, long scenes, fuzzing |
 //! | `tidy` | the checks on the sources alone |
 //! | `conformance` | the recorded scenarios of the reference, over every transport |
@@ -14,6 +15,7 @@
 
 #![expect(clippy::print_stderr, reason = "a command line tool talks to its user")]
 
+mod bench;
 mod build;
 mod cache;
 mod commands;
@@ -54,6 +56,7 @@ fn run(command: Option<&str>, rest: &[String]) -> Result<ExitCode> {
             up::run(command)
         }
         (Some("test"), []) => test::run(),
+        (Some("bench"), args) => bench::run(args),
         (Some("nightly"), args) => nightly::run(args),
         (Some("tidy"), []) => tidy::run(),
         (Some("conformance"), []) => conformance(),
@@ -90,6 +93,7 @@ const USAGE: &str = "usage:
   cargo run -q -p xtask -- up                      start everything and stay up
   cargo run -q -p xtask -- up -- COMMAND ARGS...   run one command through it
   cargo run -q -p xtask -- test                    run all checks and tests
+  cargo run -q -p xtask -- bench [SCENE...]        time whole scenes; --vs codex for the reference beside
   cargo run -q -p xtask -- nightly [PART...]       run seeds, scenes, fuzz or all of them, at length
                            --seeds N --scene-secs N --fuzz-secs N
   cargo run -q -p xtask -- tidy                    run the checks on the sources

@@ -7,6 +7,7 @@ mod bad_input;
 mod detached;
 mod drain;
 mod extensions;
+mod fairness;
 mod faults;
 mod forward;
 mod interop;

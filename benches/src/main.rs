@@ -1,0 +1,77 @@
+//! The command line of the benchmarks; see the library for what they are.
+
+use anyhow::{Result, bail};
+use benches::{Report, SCENES, Scene, Subject, System};
+use clap::{Parser, ValueEnum};
+
+/// Times scenes with real processes.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Another executor to be measured beside ours.
+    #[arg(long)]
+    vs: Option<Rival>,
+    /// Rounds of each scene for each executor.
+    #[arg(long, default_value_t = 3)]
+    rounds: u32,
+    /// Scenes; without any, all of them.
+    scenes: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Rival {
+    /// The reference of release 0.169.
+    Codex,
+}
+
+#[expect(clippy::print_stdout, reason = "the result")]
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let mut subjects = vec![Subject::Ours];
+    if let Some(Rival::Codex) = arguments.vs {
+        subjects.push(Subject::Reference);
+    }
+    let scenes = chosen(&arguments.scenes)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let mut report = Report::new(&subjects);
+    runtime.block_on(async {
+        for scene in scenes {
+            for round in 1..=arguments.rounds {
+                for subject in &subjects {
+                    progress(scene, *subject, round);
+                    let system = System::start(*subject).await?;
+                    report.add(scene, *subject, (scene.run)(&system).await?);
+                    system.stop().await?;
+                }
+            }
+        }
+        anyhow::Ok(())
+    })?;
+    println!("{report}");
+    Ok(())
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static Scene>> {
+    if names.is_empty() {
+        return Ok(SCENES.iter().collect());
+    }
+    names
+        .iter()
+        .map(
+            |name| match SCENES.iter().find(|scene| scene.name == name) {
+                Some(scene) => Ok(scene),
+                None => {
+                    let known: Vec<_> = SCENES.iter().map(|scene| scene.name).collect();
+                    bail!("no scene `{name}`; there are {}", known.join(", "))
+                }
+            },
+        )
+        .collect()
+}
+
+#[expect(clippy::print_stderr, reason = "progress of a long command")]
+fn progress(scene: &Scene, subject: Subject, round: u32) {
+    eprintln!("bench: {}, {}, round {round}", scene.name, subject.name());
+}

@@ -1,0 +1,100 @@
+//! Samples of one quantity, and the figures that stand for them.
+
+use std::time::Duration;
+
+/// Samples that were taken in one run.
+#[derive(Clone, Debug)]
+pub struct Series {
+    /// What was measured.
+    pub name: &'static str,
+    /// Of the samples.
+    pub unit: Unit,
+    /// In the order in which they were taken.
+    pub samples: Vec<f64>,
+}
+
+/// What the samples are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Less is better.
+    Milliseconds,
+    /// More is better.
+    MegabytesPerSecond,
+}
+
+impl Unit {
+    /// As it is written.
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Self::Milliseconds => "ms",
+            Self::MegabytesPerSecond => "MB/s",
+        }
+    }
+
+    /// Whether the interesting extreme is the large one.
+    fn less_is_better(self) -> bool {
+        matches!(self, Self::Milliseconds)
+    }
+}
+
+impl Series {
+    /// Samples as they are.
+    pub fn new(name: &'static str, unit: Unit, samples: Vec<f64>) -> Self {
+        Self {
+            name,
+            unit,
+            samples,
+        }
+    }
+
+    /// Samples of time.
+    pub fn times(name: &'static str, times: Vec<Duration>) -> Self {
+        let samples = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
+        Self::new(name, Unit::Milliseconds, samples)
+    }
+}
+
+/// What stands for many samples.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figures {
+    /// Half of the samples are not above it.
+    pub median: f64,
+    /// The 99th percentile of times, the first of rates: how bad it gets.
+    pub bad: f64,
+}
+
+impl Figures {
+    /// `None` without samples.
+    pub fn of(unit: Unit, samples: &[f64]) -> Option<Self> {
+        let mut sorted = samples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let bad = if unit.less_is_better() { 99 } else { 1 };
+        Some(Self {
+            median: *at(&sorted, 50)?,
+            bad: *at(&sorted, bad)?,
+        })
+    }
+}
+
+/// The smallest sample that so many percent are not above (nearest rank).
+fn at(sorted: &[f64], percent: usize) -> Option<&f64> {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    sorted.get(rank.saturating_sub(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_samples() {
+        let samples: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        let figures = Figures::of(Unit::Milliseconds, &samples).unwrap();
+        assert_eq!((figures.median, figures.bad), (100.0, 198.0));
+        let figures = Figures::of(Unit::MegabytesPerSecond, &samples).unwrap();
+        assert_eq!((figures.median, figures.bad), (100.0, 2.0));
+        let figures = Figures::of(Unit::Milliseconds, &[7.0]).unwrap();
+        assert_eq!((figures.median, figures.bad), (7.0, 7.0));
+        assert_eq!(Figures::of(Unit::Milliseconds, &[]), None);
+    }
+}
