@@ -30,6 +30,7 @@ use http::HeaderValue;
 use registry_client::{
     ConnectError, Registration, RegistryClient, RegistryError, WebSocket, new_request_id, wire,
 };
+use relay_driver::DisconnectReason;
 use relay_proto::{
     Identity,
     backoff::{BackoffConfig, Jitter},
@@ -234,7 +235,12 @@ impl<S: Serve> Supervisor<S> {
         };
         let reason = streams.serve(attachment, websocket, cancel.clone()).await;
         events::disconnected(&self.environment, reason.reason(), start.elapsed());
-        State::Lost(registration, self.pacing.lost(Instant::now()))
+        let now = Instant::now();
+        let delay = match reason {
+            DisconnectReason::SentAway { retry_after } => self.pacing.sent_away(retry_after, now),
+            _ => self.pacing.lost(now),
+        };
+        State::Lost(registration, delay)
     }
 }
 

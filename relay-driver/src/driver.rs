@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::GOODBYE_TIMEOUT;
 use crate::activity::Pending;
+use crate::farewell;
 use crate::handles::{DisconnectReason, IncomingStream, OpenFailure, OpenRequest, Opening, Stream};
 use crate::io::{Io, Socket, now};
 use crate::resumable::Resumable;
@@ -291,8 +292,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
             // The library answers pings; text is not for us.
             Io::Wrote
             | Io::Read(Some(Ok(Message::Ping(_) | Message::Text(_) | Message::Frame(_)))) => Ok(()),
-            Io::Read(Some(Ok(Message::Close(_)))) => {
-                self.end = Some(DisconnectReason::PeerClose);
+            Io::Read(Some(Ok(Message::Close(frame)))) => {
+                self.end = Some(farewell::reason(frame.as_ref()));
                 Ok(())
             }
             Io::Read(Some(Err(error))) => {

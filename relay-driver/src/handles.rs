@@ -1,5 +1,7 @@
 //! What a driver gives to its application.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use relay_proto::ids::StreamId;
 use relay_proto::keys::PublicKey;
@@ -184,6 +186,11 @@ impl OpenFailure {
 pub enum DisconnectReason {
     /// The other end closed the websocket.
     PeerClose,
+    /// The other end closed the websocket because it is about to stop, and said when to come back.
+    SentAway {
+        /// The time to wait, instead of the delay that another loss would have.
+        retry_after: Duration,
+    },
     /// Reading failed, or the socket ended without a close frame.
     ReadError,
     /// Writing failed, or took longer than [`WRITE_TIMEOUT`](relay_proto::limits::WRITE_TIMEOUT).
@@ -207,6 +214,7 @@ impl DisconnectReason {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::PeerClose => "peer_close",
+            Self::SentAway { .. } => "sent_away",
             Self::ReadError => "read_error",
             Self::WriteError => "write_error",
             Self::PongTimeout => "pong_timeout",
@@ -230,7 +238,11 @@ impl DisconnectReason {
     pub(crate) fn is_orderly(self) -> bool {
         matches!(
             self,
-            Self::PeerClose | Self::LocalShutdown | Self::StreamClosed(_) | Self::OpenInvalid
+            Self::PeerClose
+                | Self::SentAway { .. }
+                | Self::LocalShutdown
+                | Self::StreamClosed(_)
+                | Self::OpenInvalid
         )
     }
 }

@@ -20,6 +20,7 @@
 
 mod activity;
 mod driver;
+mod farewell;
 mod handles;
 mod io;
 mod resumable;

@@ -7,6 +7,14 @@ use std::time::Duration;
 
 // Wire limits.
 
+/// What stands in the reason of a websocket's close frame, of code 1001, before the number of
+/// milliseconds that the peer should wait before it connects again.
+pub const GOING_AWAY_RETRY: &str = "; retry-after-ms=";
+
+/// Longest wait before a new connection that a rendezvous can ask for. It can only delay peers, which it
+/// could do in other ways too.
+pub const GOING_AWAY_LONGEST: Duration = Duration::from_secs(60);
+
 /// Largest websocket message and websocket frame, in bytes. A larger one ends the websocket.
 ///
 /// Wire; Codex 0.169 uses the same number at both ends.

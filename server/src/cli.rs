@@ -3,6 +3,7 @@
 //! stdout carries results only: the line that says where the server listens, tokens, lists. Logs and
 //! errors go to stderr. An error is one line, `error: what is wrong; what to do`.
 
+mod drain;
 mod serve;
 mod token;
 
@@ -11,9 +12,11 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::drain::Drain;
 use self::serve::Serve;
 use self::token::Token;
 use crate::config::ConfigError;
@@ -37,6 +40,8 @@ struct Cli {
 enum Command {
     /// Serve the registry and the rendezvous until SIGTERM or SIGINT; SIGHUP reads certificates again
     Serve(Serve),
+    /// Have a running server send its peers away, to come back elsewhere or later, and end
+    Drain(Drain),
     /// Make, list and revoke the tokens of executors and harnesses, also while the server runs
     #[command(subcommand)]
     Token(Token),
@@ -77,6 +82,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
     runtime.block_on(async {
         match cli.command {
             Command::Serve(arguments) => serve::run(arguments).await,
+            Command::Drain(arguments) => drain::run(arguments).await,
             Command::Token(command) => token::run(command).await,
         }
     })
@@ -116,6 +122,29 @@ fn default_data_directory() -> Result<PathBuf, Failure> {
             ))
         })
 }
+
+/// Reads `500ms`, `5s`, `2m`, `1h`; a day at most.
+fn parse_period(text: &str) -> Result<Duration, &'static str> {
+    const HINT: &str = "expected a number with ms, s, m or h, at most a day, for example 5s";
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let millis: u64 = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(HINT),
+    };
+    number
+        .parse()
+        .ok()
+        .and_then(|number: u64| number.checked_mul(millis))
+        .filter(|millis| *millis <= LONGEST_PERIOD_MS)
+        .map(Duration::from_millis)
+        .ok_or(HINT)
+}
+
+const LONGEST_PERIOD_MS: u64 = 24 * 60 * 60 * 1_000;
 
 fn print(line: &str) {
     // A reader that is gone does not stop a server.
@@ -188,6 +217,35 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+
+    #[test]
+    fn periods_have_a_unit() {
+        for (text, millis) in [
+            ("0s", 0),
+            ("250ms", 250),
+            ("2m", 120_000),
+            ("24h", 86_400_000),
+        ] {
+            assert_eq!(
+                parse_period(text),
+                Ok(Duration::from_millis(millis)),
+                "{text}"
+            );
+        }
+        for text in [
+            "",
+            "5",
+            "s",
+            "-1s",
+            "1.5s",
+            "5 s",
+            "1d",
+            "25h",
+            "99999999999999999999s",
+        ] {
+            assert!(parse_period(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn command_line_is_consistent() {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::auth::Access;
 use crate::clock::{Clock, SystemClock};
+use crate::control::DrainOrder;
 use crate::limits::{self, RendezvousLimits};
 use crate::rendezvous::url::PublicUrl;
 pub use crate::tls::TlsFiles;
@@ -40,8 +41,51 @@ pub struct ServeConfig {
     pub limits: RendezvousLimits,
     /// How often revoked and expired tokens are looked for among the live sockets. Default 1 s.
     pub revocation_interval: Duration,
+    /// How the server drains when it is told to end.
+    pub drain: DrainConfig,
+    /// Whether to take over from a server that runs on the same directory, if there is one.
+    pub take_over: bool,
     /// The time.
     pub clock: Arc<dyn Clock>,
+}
+
+/// How a server drains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainConfig {
+    /// Between the loss of readiness and the first socket that is closed, so that a load balancer can
+    /// notice. Default none.
+    pub delay: Duration,
+    /// When peers are told to come back. Default [`limits::DRAIN_RETRY_AFTER`].
+    pub retry_after: Duration,
+    /// How long all of it may take after the delay. Default [`limits::DRAIN_TIMEOUT`].
+    pub timeout: Duration,
+}
+
+impl Default for DrainConfig {
+    fn default() -> Self {
+        Self {
+            delay: Duration::ZERO,
+            retry_after: limits::DRAIN_RETRY_AFTER,
+            timeout: limits::DRAIN_TIMEOUT,
+        }
+    }
+}
+
+impl DrainConfig {
+    /// As `order` says, where it says something.
+    pub(crate) fn with(self, order: DrainOrder) -> Self {
+        let given = |millis: Option<u64>, or| millis.map_or(or, Duration::from_millis);
+        Self {
+            delay: self.delay,
+            retry_after: given(order.retry_after_ms, self.retry_after),
+            timeout: given(order.timeout_ms, self.timeout),
+        }
+    }
+
+    /// In which time all environments are told.
+    pub(crate) fn window(self) -> Duration {
+        limits::DRAIN_WINDOW.min(self.timeout / 2)
+    }
 }
 
 impl ServeConfig {
@@ -64,6 +108,8 @@ impl ServeConfig {
             behind_proxy: false,
             limits: RendezvousLimits::default(),
             revocation_interval: limits::REVOCATION_INTERVAL,
+            drain: DrainConfig::default(),
+            take_over: false,
             clock: Arc::new(SystemClock),
         }
     }

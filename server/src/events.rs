@@ -50,6 +50,21 @@ pub(crate) fn accept_failed(error: &std::io::Error) {
     warn!(%error, "cannot accept a connection");
 }
 
+/// The command at the control socket went away, or said something else.
+pub(crate) fn control_failed(error: &std::io::Error) {
+    debug!(%error, "control connection failed");
+}
+
+/// Another server has what this one had.
+pub(crate) fn handed_over() {
+    info!("handed over to another server");
+}
+
+/// This server has what another one had.
+pub(crate) fn taken_over() {
+    info!("taken over from another server");
+}
+
 /// A connection ended before its first request.
 pub(crate) fn connection_failed(peer: IpAddr, error: &(dyn Error + 'static)) {
     debug!(%peer, error = %Chain(error), "connection failed");

@@ -8,6 +8,7 @@
 //! ```text
 //!   TCP, TLS        listener      one task per connection, tracked
 //!   HTTP/1.1        http          paths, errors, registry calls, websocket upgrade
+//!   commands        control       the control socket: drain, take over
 //!   credentials     auth, store   SQLite: tokens, registrations, authorizations
 //!   signed URLs     rendezvous::url
 //!   sockets         rendezvous::socket    reads, writes, keepalive of one websocket
@@ -36,6 +37,7 @@ mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod control;
 mod events;
 mod http;
 pub mod limits;
@@ -48,6 +50,6 @@ pub mod store;
 mod tls;
 
 pub use auth::{Access, Role};
-pub use config::{ConfigError, ServeConfig};
+pub use config::{ConfigError, DrainConfig, ServeConfig};
 pub use listener::{Server, StartError};
 pub use rendezvous::url::PublicUrl;

@@ -13,6 +13,10 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a request head to arrive on a connection. Longer: the connection is closed.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Time for the first request of a connection to begin once the server stops. Later: the connection is
+/// closed.
+pub const FIRST_REQUEST: Duration = Duration::from_secs(1);
+
 /// Read buffer of one HTTP connection, in bytes, which bounds the request head. More: 431.
 pub const HEAD_BYTES: usize = 64 * 1024;
 
@@ -57,15 +61,24 @@ pub const REVOCATION_INTERVAL: Duration = Duration::from_secs(1);
 /// How often stale rows and rate limiter entries are removed.
 pub const PRUNE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Time for the sockets to be closed at shutdown; then they are dropped.
-pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// Pause between two environments whose sockets are closed at shutdown, so that a thousand
 /// executors do not come back in the same instant.
 pub const DRAIN_PAUSE: Duration = Duration::from_millis(5);
 
-/// Time in which the sockets of all environments are told, however many there are.
+/// Time in which the sockets of all environments are told, however many there are; half of the whole
+/// drain if that is less.
 pub const DRAIN_WINDOW: Duration = Duration::from_secs(5);
+
+/// Time that all of a drain may take, unless configured otherwise: the window, and time for the
+/// sockets to be closed. Then what is left is dropped.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// When peers are told to come back, unless configured otherwise: about as long as a program takes to
+/// be started again.
+pub const DRAIN_RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// How much later than their executor harnesses are told to come back.
+pub const HARNESS_BEHIND: Duration = Duration::from_millis(100);
 
 /// Limits of the rendezvous, changeable so that tests can reach them.
 #[derive(Clone, Debug)]

@@ -3,6 +3,8 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +16,14 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Access;
-use crate::config::{ConfigError, ServeConfig, Storage};
+use crate::config::{ConfigError, DrainConfig, ServeConfig, Storage};
+use crate::control::{Commander, Control, Heritage};
 use crate::events::{self, Chain};
-use crate::rendezvous::routes::CloseCause;
 use crate::rendezvous::url::PublicUrl;
 use crate::service::{ConnectionPermit, Service, ServiceParts};
 use crate::store::{DirectoryClaim, Store, StoreError};
@@ -36,6 +38,8 @@ pub struct Server {
     tls: Option<Arc<Tls>>,
     url: String,
     revocation_interval: Duration,
+    drain: DrainConfig,
+    control: Option<Control>,
     _claim: Option<DirectoryClaim>,
 }
 
@@ -53,26 +57,22 @@ impl Server {
             .transpose()
             .map_err(StartError::Tls)?
             .map(Arc::new);
-        let (store, claim) = match &config.storage {
-            Storage::Memory => (Store::in_memory().await?, None),
+        let (store, claim, inherited) = match &config.storage {
+            Storage::Memory => (Store::in_memory().await?, None, None),
             Storage::Directory(directory) => {
-                let claim = DirectoryClaim::take(directory)
-                    .map_err(|error| StartError::Store(StoreError::Directory(error)))?
-                    .ok_or(StartError::DirectoryInUse)?;
-                (Store::open(directory).await?, Some(claim))
+                let (claim, inherited) = claim(directory, config.take_over)?;
+                (Store::open(directory).await?, Some(claim), inherited)
             }
         };
-        let listener =
-            TcpListener::bind(config.listen)
-                .await
-                .map_err(|source| StartError::Bind {
-                    address: config.listen,
-                    source,
-                })?;
-        let address = listener.local_addr().map_err(|source| StartError::Bind {
+        let bind_error = |source| StartError::Bind {
             address: config.listen,
             source,
-        })?;
+        };
+        let listener = match inherited {
+            Some(listener) => listener,
+            None => TcpListener::bind(config.listen).await.map_err(bind_error)?,
+        };
+        let address = listener.local_addr().map_err(bind_error)?;
         let url = format!(
             "{}://{address}",
             if tls.is_some() { "https" } else { "http" }
@@ -99,6 +99,13 @@ impl Server {
         })
         .await?;
         let revocation_interval = config.revocation_interval;
+        let control = match (&config.storage, &claim) {
+            (Storage::Directory(directory), Some(claim)) => {
+                let control = control(directory, config.drain, &listener, claim);
+                Some(control.map_err(StartError::Control)?)
+            }
+            _ => None,
+        };
         events::listening(&url, env!("CARGO_PKG_VERSION"));
         Ok(Self {
             listener,
@@ -106,6 +113,8 @@ impl Server {
             tls,
             url,
             revocation_interval,
+            drain: config.drain,
+            control,
             _claim: claim,
         })
     }
@@ -134,9 +143,14 @@ impl Server {
         self.run_until(shutdown, CancellationToken::new()).await;
     }
 
-    /// Serves until `shutdown` is cancelled. Then the server is no longer ready and refuses new
-    /// websockets; those that there are are closed with code 1001, spread over at most
-    /// [`limits::DRAIN_WINDOW`]; and after at most [`limits::SHUTDOWN_TIMEOUT`] more all is over.
+    /// Serves until `shutdown` is cancelled, or a command at the control socket says so, then drains:
+    ///
+    /// 1. The server is no longer ready. It refuses new websockets and registrations, unless another
+    ///    server has taken over, which then gets them. Handshakes are still validated.
+    /// 2. After a delay its websockets are closed with code 1001 and the time after which to come back,
+    ///    environment by environment, within at most [`limits::DRAIN_WINDOW`].
+    /// 3. When everybody has gone, or time is up, it ends.
+    ///
     /// `force` cuts that short.
     ///
     /// # Cancel safety
@@ -148,38 +162,132 @@ impl Server {
             service,
             tls,
             revocation_interval,
+            drain: configured,
+            control,
+            _claim,
             ..
         } = self;
         let maintenance = maintenance::run(Arc::clone(&service), revocation_interval);
         service.tasks.spawn(maintenance);
-        {
-            let mut accepting = pin!(accept(listener, &service, tls));
-            tokio::select! {
-                () = &mut accepting => {}
-                () = shutdown.cancelled() => {}
-                () = force.cancelled() => {}
+        let commands = control.as_ref().map(Control::state);
+        let mut control = pin!(async {
+            match control {
+                Some(control) => control.run().await,
+                None => std::future::pending().await,
+            }
+        });
+        let ordered = async {
+            match &commands {
+                Some(commands) => commands.ordered().await,
+                None => std::future::pending().await,
+            }
+        };
+        let close_port = CancellationToken::new();
+        let serve = async {
+            let mut accepting = pin!(async {
+                close_port
+                    .run_until_cancelled(accept(listener, &service, tls))
+                    .await;
+                std::future::pending::<()>().await;
+            });
+            let drain = tokio::select! {
+                () = &mut accepting => configured,
+                () = shutdown.cancelled() => configured,
+                drain = ordered => drain,
+                () = force.cancelled() => configured,
+            };
+            if commands
+                .as_ref()
+                .is_some_and(|commands| commands.is_handed_over())
+            {
+                // Whoever comes gets to the successor from now on.
+                close_port.cancel();
+                events::handed_over();
             }
             events::shutting_down();
-            service.draining.cancel();
+            service.start_draining(drain.retry_after);
+            let send_away = async {
+                tokio::time::sleep(drain.delay).await;
+                service.hub.drain(drain.window(), drain.retry_after).await;
+            };
+            let started = Instant::now();
             // Whoever comes meanwhile is told to come back, which a closed port cannot do.
             tokio::select! {
                 () = &mut accepting => {}
-                () = service.hub.drain() => {}
+                () = send_away => {}
                 () = force.cancelled() => {}
             }
+            (drain, started + drain.delay + drain.timeout)
+        };
+        let (drain, deadline) = tokio::select! {
+            served = serve => served,
+            never = &mut control => match never {},
+        };
+        if let Some(commands) = &commands {
+            commands.forget_heritage();
         }
-        service.hub.close_all(CloseCause::ShuttingDown);
+        service.hub.send_all_away(drain.retry_after);
         service.stopping.cancel();
         service.tasks.close();
         let complete = tokio::select! {
-            ended = timeout(limits::SHUTDOWN_TIMEOUT, service.tasks.wait()) => ended.is_ok(),
+            ended = timeout_at(deadline, service.tasks.wait()) => ended.is_ok(),
             () = force.cancelled() => false,
+            never = &mut control => match never {},
         };
         service.abort.cancel();
         service.tasks.wait().await;
         service.store.close().await;
         events::stopped(complete);
+        if let Some(commands) = &commands {
+            let told = async {
+                tokio::select! {
+                    () = commands.stopped(complete) => {}
+                    never = &mut control => match never {},
+                }
+            };
+            // Whoever waits is on this machine.
+            let _ = timeout(LAST_WORD, told).await;
+        }
     }
+}
+
+/// Claims the data directory, or has the server that holds it hand it over, with its socket.
+fn claim(
+    directory: &Path,
+    take_over: bool,
+) -> Result<(DirectoryClaim, Option<TcpListener>), StartError> {
+    let unusable = |error| StartError::Store(StoreError::Directory(error));
+    if take_over
+        && let Some(commander) = Commander::connect(directory).map_err(StartError::TakeOver)?
+    {
+        let heritage = commander.take_over().map_err(StartError::TakeOver)?;
+        let heritage = heritage.ok_or(StartError::DirectoryInUse)?;
+        let listener = std::net::TcpListener::from(heritage.listener);
+        listener
+            .set_nonblocking(true)
+            .map_err(StartError::TakeOver)?;
+        let listener = TcpListener::from_std(listener).map_err(StartError::TakeOver)?;
+        events::taken_over();
+        return Ok((DirectoryClaim::inherited(heritage.claim), Some(listener)));
+    }
+    let claim = DirectoryClaim::take(directory)
+        .map_err(unusable)?
+        .ok_or(StartError::DirectoryInUse)?;
+    Ok((claim, None))
+}
+
+/// Opens the control socket, with what a successor would get.
+fn control(
+    directory: &Path,
+    drain: DrainConfig,
+    listener: &TcpListener,
+    claim: &DirectoryClaim,
+) -> io::Result<Control> {
+    let heritage = Heritage {
+        listener: listener.as_fd().try_clone_to_owned()?,
+        claim: claim.share()?,
+    };
+    Control::bind(directory, drain, heritage)
 }
 
 /// Why a server did not start.
@@ -200,6 +308,14 @@ pub enum StartError {
     /// The storage cannot be used.
     #[error("{}; check --data-dir", Chain(.0))]
     Store(#[from] StoreError),
+    /// The control socket cannot be opened.
+    #[error("cannot open the control socket: {0}; check --data-dir")]
+    Control(#[source] io::Error),
+    /// The running server did not hand over.
+    #[error(
+        "cannot take over from the running server: {0}; drain it, then start without --take-over"
+    )]
+    TakeOver(#[source] io::Error),
     /// The address cannot be bound.
     #[error("cannot listen on {address}: {source}; use another --listen address")]
     Bind {
@@ -275,11 +391,24 @@ impl Connection {
             peer,
             permit,
         } = self;
-        let stopping = service.stopping.clone();
+        // A connection of the time before must not be kept for later requests, which this server may no
+        // longer answer; one that comes now gets its answer.
+        let stopping = match service.is_draining() {
+            false => service.draining.clone(),
+            true => service.stopping.clone(),
+        };
+        let asked = CancellationToken::new();
+        let first_request = asked.clone();
+        let leave = async {
+            stopping.cancelled().await;
+            // A client that has just connected is about to ask, and may have been promised an answer.
+            let _ = timeout(limits::FIRST_REQUEST, asked.cancelled()).await;
+        };
         let answer = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             let service = Arc::clone(&service);
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(permit.clone());
+            first_request.cancel();
             async move { Ok::<_, Infallible>(http::handle(service, peer, request).await) }
         });
         let connection = http1::Builder::new()
@@ -291,7 +420,7 @@ impl Connection {
         let mut connection = pin!(connection);
         let result = tokio::select! {
             result = connection.as_mut() => result,
-            () = stopping.cancelled() => {
+            () = leave => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -303,3 +432,5 @@ impl Connection {
 }
 
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+/// How long the answer to a command that waits may take.
+const LAST_WORD: Duration = Duration::from_secs(1);

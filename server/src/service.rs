@@ -2,7 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use tokio::sync::OwnedSemaphorePermit;
@@ -39,6 +40,8 @@ pub(crate) struct Service {
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the server starts to stop: not ready, and no new sockets.
     pub(crate) draining: CancellationToken,
+    /// When peers are told to come back, once the server drains.
+    retry_after: OnceLock<Duration>,
     /// Cancelled when every websocket has been told: connections end after their request.
     pub(crate) stopping: CancellationToken,
     /// Cancelled when time is up: tasks end at once.
@@ -76,9 +79,22 @@ impl Service {
             failures: Failures::new(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
+            retry_after: OnceLock::new(),
             stopping: CancellationToken::new(),
             abort: CancellationToken::new(),
         }))
+    }
+
+    /// Starts to stop.
+    pub(crate) fn start_draining(&self, retry_after: Duration) {
+        // Before anybody can see that it drains.
+        let _ = self.retry_after.set(retry_after);
+        self.draining.cancel();
+    }
+
+    /// When peers are told to come back.
+    pub(crate) fn retry_after(&self) -> Duration {
+        *self.retry_after.get().unwrap_or(&limits::DRAIN_RETRY_AFTER)
     }
 
     /// Whether the server stops.

@@ -61,6 +61,11 @@ impl Serving {
         Self { child, first_line }
     }
 
+    /// Waits for its end and returns the exit code.
+    fn ended(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+
     /// Sends a signal by number and returns the exit code and the rest of stdout.
     fn signal(mut self, signal: &str) -> (Option<i32>, String) {
         let pid = self.child.id().to_string();
@@ -336,4 +341,101 @@ fn help_and_version_go_to_stdout() {
         assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""));
         assert!(run.stdout.contains("exec-cloud"));
     }
+}
+
+#[test]
+fn drain_ends_the_server_of_the_directory() {
+    let (_keep, data) = directory();
+    let serve = ["serve", "--listen", "127.0.0.1:0", "--data-dir", &data];
+    let none = run(&["drain", "--data-dir", &data]);
+    assert_error(&none, 64, "no exec-cloud serves from the data directory");
+    for wait in [true, false] {
+        let server = Serving::start(&serve);
+        let id = server.child.id();
+        let mut arguments = vec!["drain", "--data-dir", &data];
+        if !wait {
+            arguments.push("--no-wait");
+        }
+        let drained = run(&arguments);
+        assert_eq!(drained.code, Some(0), "{}", drained.stderr);
+        let word = if wait { "drained" } else { "draining" };
+        assert_eq!(drained.stdout, format!("{word}, process {id}\n"));
+        assert_eq!(server.ended(), Some(0));
+        // What is left of its socket is nobody.
+        let none = run(&["drain", "--data-dir", &data]);
+        assert_error(&none, 64, "no exec-cloud serves from the data directory");
+    }
+}
+
+#[test]
+fn the_control_socket_is_private_and_the_directory_may_have_a_long_name() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let keep = tempfile::tempdir().unwrap();
+    let data = keep.path().join("x".repeat(200));
+    let data = data.to_str().unwrap();
+    let server = Serving::start(&["serve", "--listen", "127.0.0.1:0", "--data-dir", data]);
+    let socket = std::fs::metadata(format!("{data}/control.sock")).unwrap();
+    assert_eq!(socket.permissions().mode() & 0o777, 0o600);
+    assert_eq!(run(&["drain", "--data-dir", data]).code, Some(0));
+    assert_eq!(server.ended(), Some(0));
+}
+
+#[test]
+fn a_successor_takes_over_and_nobody_finds_the_port_closed() {
+    use std::io::Write as _;
+    use std::net::TcpStream;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+    let (_keep, data) = directory();
+    let serve = [
+        "serve",
+        "--take-over",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        &data,
+    ];
+    // Nobody is there yet to take over from.
+    let mut server = Serving::start(&serve);
+    let line = server.first_line.clone();
+    let address = line.trim().rsplit("http://").next().unwrap().to_owned();
+
+    let over = Arc::new(AtomicBool::new(false));
+    let answered = Arc::new(AtomicU32::new(0));
+    let asking = {
+        let (over, answered) = (Arc::clone(&over), Arc::clone(&answered));
+        std::thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                let mut stream = TcpStream::connect(&address).unwrap();
+                write!(stream, "GET /healthz HTTP/1.0\r\nhost: {address}\r\n\r\n").unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).unwrap();
+                assert!(answer.contains(" 200 OK"), "{answer:?}");
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    };
+    for _ in 0..5 {
+        let before = answered.load(Ordering::Relaxed);
+        let successor = Serving::start(&serve);
+        assert_eq!(successor.first_line, line);
+        assert_eq!(server.ended(), Some(0));
+        while answered.load(Ordering::Relaxed) < before + 10 && !asking.is_finished() {
+            std::thread::yield_now();
+        }
+        server = successor;
+    }
+    over.store(true, Ordering::Relaxed);
+    asking.join().unwrap();
+    // Without asking for it nobody gets it.
+    let refused = run(&["serve", "--listen", "127.0.0.1:0", "--data-dir", &data]);
+    assert_error(
+        &refused,
+        1,
+        "another exec-cloud serves from this data directory",
+    );
+    assert_eq!(run(&["drain", "--data-dir", &data]).code, Some(0));
+    assert_eq!(server.ended(), Some(0));
 }

@@ -4,6 +4,7 @@
 //! a connection that had proved itself is lost   within 50 ms, once
 //! anything else                                 1 s doubling to 15 s, in the upper half at random
 //! the server says when                          not before that, and spread after it
+//! the same, when it sends everybody away        then, spread a little
 //! ```
 //!
 //! Most lost connections are cut by something that is back at once: a restarted server, a proxy
@@ -56,6 +57,14 @@ impl Pacing {
         self.failed(None)
     }
 
+    /// The delay after the server has sent this executor away for so long: that, spread a little.
+    pub(super) fn sent_away(&mut self, retry_after: Duration, now: Instant) -> Duration {
+        self.connected_at = None;
+        self.backoff.lost(now);
+        let spread = FIRST_REDIAL.max(retry_after / 10);
+        retry_after + self.rng.random_range(Duration::ZERO..=spread)
+    }
+
     /// The delay after a failure, not below what the server asked for.
     pub(super) fn failed(&mut self, floor: Option<Duration>) -> Duration {
         self.backoff.next_delay(&mut self.rng, floor)
@@ -104,6 +113,22 @@ mod tests {
             pacing.connected(now);
             let delay = pacing.lost(now + BACKOFF.stable_after - MS);
             assert!(delay >= Duration::from_secs(base) / 2, "{delay:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_sent_away_comes_back_when_told() {
+        let now = Instant::now();
+        for hint in [Duration::ZERO, 500 * MS, Duration::from_secs(30)] {
+            let mut all: Vec<_> = (0..1_000).map(pacing).collect();
+            let delays = all.iter_mut().map(|one| {
+                one.connected(now);
+                one.sent_away(hint, now + MS)
+            });
+            assert_spread(delays, hint, hint + (50 * MS).max(hint / 10));
+            // What follows is no stampede either.
+            let next = all.iter_mut().map(|one| one.failed(None));
+            assert_spread(next, 500 * MS, 1_000 * MS);
         }
     }
 

@@ -14,6 +14,7 @@ use std::{
     time::Instant,
 };
 
+use exec_proto::{initialize, rpc};
 use rand::{SeedableRng, rngs::StdRng};
 use relay_proto::backoff::Backoff;
 use tokio::time::{sleep, timeout_at};
@@ -95,6 +96,12 @@ impl Recovery {
                         "attempt to restore the connection failed"
                     );
                     last = Some(Arc::new(error));
+                }
+                // An executor without a key, a listener, says in this way that it was restarted.
+                Ok(Err(Error::Rpc { method, code, .. }))
+                    if method == initialize::METHOD && code == rpc::code::INVALID_REQUEST =>
+                {
+                    return Err(Error::SessionUnknown);
                 }
                 Ok(Err(error)) => return Err(error),
                 Err(_) => {

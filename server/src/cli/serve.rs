@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::pin;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,9 +12,9 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::{DataDirectory, Failure, default_data_directory, print};
+use super::{DataDirectory, Failure, default_data_directory, parse_period, print};
 use crate::auth::Access;
-use crate::config::{ConfigError, ServeConfig, Storage, TlsFiles};
+use crate::config::{ConfigError, DrainConfig, ServeConfig, Storage, TlsFiles};
 use crate::events;
 use crate::listener::Server;
 use crate::rendezvous::url::PublicUrl;
@@ -55,6 +56,37 @@ pub(super) struct Serve {
     /// A proxy in front does TLS and sets X-Forwarded-For: allow plain HTTP on any address
     #[arg(long)]
     behind_proxy: bool,
+    /// Take the place of a server that runs on the same data directory, if there is one: it gives away
+    /// its listening socket, drains and ends, and nobody finds the port closed
+    #[arg(long)]
+    take_over: bool,
+    /// How long draining may take, upon SIGTERM or `exec-cloud drain`, before what is left is cut off
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "10s",
+        value_parser = parse_period,
+        env = "EXEC_CLOUD_DRAIN_TIMEOUT"
+    )]
+    drain_timeout: Duration,
+    /// How long to be not ready before peers are sent away, so that a load balancer notices
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "0s",
+        value_parser = parse_period,
+        env = "EXEC_CLOUD_DRAIN_DELAY"
+    )]
+    drain_delay: Duration,
+    /// When peers that are sent away are told to come back
+    #[arg(
+        long,
+        value_name = "DURATION",
+        default_value = "500ms",
+        value_parser = parse_period,
+        env = "EXEC_CLOUD_RETRY_AFTER"
+    )]
+    retry_after: Duration,
 }
 
 /// Serves until a signal says to stop.
@@ -112,6 +144,12 @@ impl Serve {
                 .zip(self.tls_key)
                 .map(|(certificates, key)| TlsFiles { certificates, key }),
             behind_proxy: self.behind_proxy,
+            take_over: self.take_over,
+            drain: DrainConfig {
+                delay: self.drain_delay,
+                retry_after: self.retry_after,
+                timeout: self.drain_timeout,
+            },
             ..ServeConfig::new(self.listen, storage)
         })
     }

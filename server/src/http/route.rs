@@ -28,7 +28,7 @@ pub(crate) enum Route<'a> {
 /// Finds out what a path names.
 pub(crate) fn parse(path: &str) -> Route<'_> {
     match path {
-        "/healthz" => return Route::Health,
+        "/healthz" | "/livez" => return Route::Health,
         "/readyz" => return Route::Ready,
         _ => {}
     }
@@ -126,6 +126,7 @@ mod tests {
     #[test]
     fn health_routes_are_at_the_root() {
         assert_eq!(parse("/healthz"), Route::Health);
+        assert_eq!(parse("/livez"), Route::Health);
         assert_eq!(parse("/readyz"), Route::Ready);
     }
 }

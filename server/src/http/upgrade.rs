@@ -248,7 +248,9 @@ impl Opening {
     ) {
         // Shutdown closes the sockets that there are; this one may have come just after.
         if self.service.is_draining() {
-            outbox.close(CloseCause::ShuttingDown);
+            outbox.close(CloseCause::ShuttingDown {
+                retry_after: self.service.retry_after(),
+            });
         }
         let Self {
             environment,

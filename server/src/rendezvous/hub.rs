@@ -9,6 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use relay_proto::frame::{self, Frame};
@@ -202,26 +203,25 @@ impl Hub {
         }
     }
 
-    /// Closes the sockets of all environments, one environment after the other.
-    pub(crate) async fn drain(&self) {
+    /// Closes the sockets of all environments, one environment after the other, within `window`, and
+    /// tells their peers to come back after `retry_after`.
+    pub(crate) async fn drain(&self, window: Duration, retry_after: Duration) {
         let environments = self.all();
         let count = u32::try_from(environments.len()).unwrap_or(u32::MAX).max(1);
-        let pause = limits::DRAIN_PAUSE.min(limits::DRAIN_WINDOW / count);
+        let pause = limits::DRAIN_PAUSE.min(window / count);
         for (index, environment) in environments.into_iter().enumerate() {
             if index > 0 {
                 tokio::time::sleep(pause).await;
             }
             // The executor and its harnesses together: neither can do anything without the other.
-            environment
-                .lock()
-                .close_where(CloseCause::ShuttingDown, |_| true);
+            environment.lock().send_away(retry_after);
         }
     }
 
-    /// Closes every socket.
-    pub(crate) fn close_all(&self, cause: CloseCause) {
+    /// Closes every socket that is left.
+    pub(crate) fn send_all_away(&self, retry_after: Duration) {
         for environment in self.all() {
-            environment.lock().close_where(cause, |_| true);
+            environment.lock().send_away(retry_after);
         }
     }
 
@@ -350,6 +350,17 @@ impl State {
         for (socket, _) in chosen {
             self.close(socket, cause);
         }
+    }
+
+    /// Closes every socket. Harnesses are told to come a little later than their executor, without
+    /// which they would be sent away again.
+    fn send_away(&mut self, retry_after: Duration) {
+        let executor = self.routes.executor();
+        if let Some(live) = executor.and_then(|socket| self.sockets.get(&socket)) {
+            live.outbox.close(CloseCause::ShuttingDown { retry_after });
+        }
+        let retry_after = retry_after.saturating_add(limits::HARNESS_BEHIND);
+        self.close_where(CloseCause::ShuttingDown { retry_after }, |_| true);
     }
 
     /// Queues a frame for a harness, or closes its socket when it has no room.

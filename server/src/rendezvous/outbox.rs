@@ -265,7 +265,7 @@ impl Outbox {
 /// Whether what is queued is written before the socket is closed for this cause.
 fn drains(cause: CloseCause) -> bool {
     match cause {
-        CloseCause::ExecutorGone | CloseCause::ShuttingDown => true,
+        CloseCause::ExecutorGone | CloseCause::ShuttingDown { .. } => true,
         CloseCause::Superseded
         | CloseCause::TooSlow
         | CloseCause::Stalled

@@ -25,6 +25,7 @@
 //! that goes on. The claim then lasts as long as the socket, and the final reset does no harm.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use relay_proto::frame::{BodyKind, Peek};
 use relay_proto::ids::StreamId;
@@ -61,8 +62,11 @@ pub(crate) enum CloseCause {
     TooLarge,
     /// The token behind the socket was revoked or has expired.
     Unauthorized,
-    /// The server stops.
-    ShuttingDown,
+    /// The server stops; the peer is told when to come back.
+    ShuttingDown {
+        /// How long the peer should wait.
+        retry_after: Duration,
+    },
 }
 
 /// What to do with a frame from a harness.

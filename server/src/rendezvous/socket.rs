@@ -15,7 +15,7 @@ use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use bytes::Bytes;
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt as _, Stream, StreamExt as _};
-use relay_proto::limits::WEBSOCKET_MESSAGE_BYTES;
+use relay_proto::limits::{GOING_AWAY_RETRY, WEBSOCKET_MESSAGE_BYTES};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite;
 
@@ -236,11 +236,22 @@ fn is_too_large(error: &axum::Error) -> bool {
 fn close_frame(cause: CloseCause) -> CloseFrame {
     CloseFrame {
         code: code(cause),
-        reason: Utf8Bytes::from_static(reason(cause)),
+        reason: text(cause),
     }
 }
 
-/// The ends do not look at the code; it is for people with a packet capture.
+/// The reason for people, and for those of our ends that look for it, when to come back.
+fn text(cause: CloseCause) -> Utf8Bytes {
+    match cause {
+        CloseCause::ShuttingDown { retry_after } => {
+            let millis = retry_after.as_millis();
+            format!("{}{GOING_AWAY_RETRY}{millis}", reason(cause)).into()
+        }
+        cause => Utf8Bytes::from_static(reason(cause)),
+    }
+}
+
+/// Ends of release 0.169 look neither at the code nor at the text.
 fn code(cause: CloseCause) -> u16 {
     match cause {
         CloseCause::ExecutorGone | CloseCause::Superseded => close_code::NORMAL,
@@ -248,7 +259,7 @@ fn code(cause: CloseCause) -> u16 {
         CloseCause::Malformed => close_code::PROTOCOL,
         CloseCause::TooLarge => close_code::SIZE,
         CloseCause::Unauthorized => close_code::POLICY,
-        CloseCause::ShuttingDown => close_code::AWAY,
+        CloseCause::ShuttingDown { .. } => close_code::AWAY,
     }
 }
 
@@ -261,7 +272,7 @@ fn reason(cause: CloseCause) -> &'static str {
         CloseCause::Malformed => "malformed_frame",
         CloseCause::TooLarge => "message_too_large",
         CloseCause::Unauthorized => "unauthorized",
-        CloseCause::ShuttingDown => "shutting_down",
+        CloseCause::ShuttingDown { .. } => "shutting_down",
     }
 }
 

@@ -10,6 +10,7 @@ mod tokens;
 
 use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -151,16 +152,28 @@ pub enum StoreError {
 /// process, however that ends.
 #[derive(Debug)]
 pub(crate) struct DirectoryClaim {
-    _file: std::fs::File,
+    file: std::fs::File,
 }
 
 impl DirectoryClaim {
+    /// The claim that another process has shared. It is held until both have let go of it.
+    pub(crate) fn inherited(descriptor: OwnedFd) -> Self {
+        Self {
+            file: descriptor.into(),
+        }
+    }
+
+    /// A second descriptor of the claim, to be shared with another process.
+    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
+        Ok(self.file.try_clone()?.into())
+    }
+
     /// Claims `directory`; `None` if another process holds it.
     pub(crate) fn take(directory: &Path) -> io::Result<Option<Self>> {
         create_private_directory(directory)?;
         let file = private_options().open(directory.join(LOCK_FILE))?;
         match file.try_lock() {
-            Ok(()) => Ok(Some(Self { _file: file })),
+            Ok(()) => Ok(Some(Self { file })),
             Err(std::fs::TryLockError::WouldBlock) => Ok(None),
             Err(std::fs::TryLockError::Error(error)) => Err(error),
         }

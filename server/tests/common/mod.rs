@@ -226,6 +226,19 @@ impl Peer {
         assert!(matches!(frame.body, FrameBody::Reset { .. }), "{frame:?}");
     }
 
+    /// Reads to the end and returns the text of the close frame.
+    pub(crate) async fn close_reason(&mut self) -> Option<String> {
+        loop {
+            match within(self.socket.next()).await {
+                Some(Ok(Message::Close(frame))) => {
+                    return frame.map(|frame| frame.reason.as_str().to_owned());
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return None,
+            }
+        }
+    }
+
     /// Reads to the end and returns the code of the close frame, if there was one.
     pub(crate) async fn close_code(&mut self) -> Option<u16> {
         loop {

@@ -24,6 +24,8 @@ pub struct CloudOptions {
     pub data: Option<PathBuf>,
     /// Base URL that it tells clients, when that is not where it listens.
     pub public_url: Option<String>,
+    /// More arguments.
+    pub arguments: Vec<String>,
 }
 
 impl Cloud {
@@ -51,7 +53,7 @@ impl Cloud {
         if let Some(public_url) = options.public_url {
             launch = launch.args(["--public-url", &public_url]);
         }
-        let (child, url) = listen(launch).await?;
+        let (child, url) = listen(launch.args(options.arguments)).await?;
         let token = "any-token".to_owned();
         Ok(Self {
             child,
@@ -97,6 +99,22 @@ impl Cloud {
             .await?;
         ensure!(finished.status.success(), "no token: {}", finished.stderr);
         Ok(String::from_utf8(finished.stdout)?.trim().to_owned())
+    }
+
+    /// Has the one that serves from `data` drain, and waits until it has ended.
+    ///
+    /// # Errors
+    ///
+    /// When the program refuses, or connections had to be cut off.
+    pub async fn drain(data: &Path) -> Result<()> {
+        let launch = Launch::new(Binary::ExecCloud)?.args(["drain", "--data-dir"]);
+        let finished = launch.arg(data).finish(b"", DEADLINE).await?;
+        ensure!(
+            finished.status.success(),
+            "not drained: {}",
+            finished.stderr
+        );
+        Ok(())
     }
 
     /// Base URL of the registry.

@@ -53,17 +53,32 @@ impl Listener {
     ///
     /// When it cannot be started or does not listen.
     pub async fn start(workspace: &Workspace, env: &[(&str, &str)]) -> Result<(Child, String)> {
+        let child = Self::launch(workspace, env, "ws://127.0.0.1:0")?;
+        let url = child.stdout().wait_for("ws://", DEADLINE).await?;
+        Ok((child, url))
+    }
+
+    /// Starts it at the address of an earlier one.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started or does not listen.
+    pub async fn start_at(workspace: &Workspace, url: &str) -> Result<Child> {
+        let child = Self::launch(workspace, &[], url)?;
+        child.stdout().wait_for("ws://", DEADLINE).await?;
+        Ok(child)
+    }
+
+    fn launch(workspace: &Workspace, env: &[(&str, &str)], url: &str) -> Result<Child> {
         let mut launch = Launch::new(Binary::ExecServer)?;
         let home = launch.home().to_owned();
         for (name, value) in env {
             launch = launch.env(name, value);
         }
-        let child = launch
+        launch
             .env("CODEX_HOME", home)
             .current_dir(workspace.path())
-            .args(["--listen", "ws://127.0.0.1:0"])
-            .spawn()?;
-        let url = child.stdout().wait_for("ws://", DEADLINE).await?;
-        Ok((child, url))
+            .args(["--listen", url])
+            .spawn()
     }
 }

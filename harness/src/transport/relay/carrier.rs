@@ -116,12 +116,13 @@ impl Carrier {
                 tracing::debug!("the executor does not answer for the stream");
                 return;
             }
-            let pace = match ended.live_since {
-                Some(since) if since.elapsed() >= self.stable_after => Pace::AtOnce,
-                Some(_) => Pace::Waiting,
+            let pace = match (ended.reason, ended.live_since) {
+                (DisconnectReason::SentAway { retry_after }, _) => Pace::Told(retry_after),
+                (_, Some(since)) if since.elapsed() >= self.stable_after => Pace::AtOnce,
+                (_, Some(_)) => Pace::Waiting,
                 // An attempt without an answer has taken its time.
-                None if ended.reason == DisconnectReason::PathDead => Pace::AtOnce,
-                None => Pace::Waiting,
+                (DisconnectReason::PathDead, None) => Pace::AtOnce,
+                (_, None) => Pace::Waiting,
             };
             let deadline = lost_at + self.budget;
             let Some(driver) = self.redial(ended.streams, pace, deadline).await else {
@@ -144,6 +145,10 @@ impl Carrier {
         let mut delay = match pace {
             // A thousand harnesses that were cut at once do not come back at once.
             Pace::AtOnce => self.rng.random_range(Duration::ZERO..=limits::FIRST_REDIAL),
+            Pace::Told(retry_after) => {
+                let spread = limits::FIRST_REDIAL.max(retry_after / 10);
+                retry_after + self.rng.random_range(Duration::ZERO..=spread)
+            }
             Pace::Waiting => self.backoff.next_delay(&mut self.rng, None),
         };
         loop {
@@ -218,5 +223,7 @@ impl Carrier {
 #[derive(Clone, Copy)]
 enum Pace {
     AtOnce,
+    /// When the rendezvous said so.
+    Told(Duration),
     Waiting,
 }

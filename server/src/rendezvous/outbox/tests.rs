@@ -158,7 +158,9 @@ fn first_cause_counts() {
     assert_eq!(outbox.close_cause(), None);
     assert!(outbox.closing().now_or_never().is_none());
     outbox.close(CloseCause::TooSlow);
-    outbox.close(CloseCause::ShuttingDown);
+    outbox.close(CloseCause::ShuttingDown {
+        retry_after: Duration::ZERO,
+    });
     assert_eq!(outbox.close_cause(), Some(CloseCause::TooSlow));
     assert!(outbox.closing().now_or_never().is_some());
 }

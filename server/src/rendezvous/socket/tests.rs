@@ -232,7 +232,12 @@ fn close_codes_are_those_of_the_websocket_protocol() {
     for (cause, expected) in [
         (CloseCause::ExecutorGone, 1000),
         (CloseCause::Superseded, 1000),
-        (CloseCause::ShuttingDown, 1001),
+        (
+            CloseCause::ShuttingDown {
+                retry_after: Duration::from_millis(750),
+            },
+            1001,
+        ),
         (CloseCause::Malformed, 1002),
         (CloseCause::Unauthorized, 1008),
         (CloseCause::TooLarge, 1009),

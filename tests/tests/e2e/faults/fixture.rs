@@ -2,7 +2,7 @@
 
 use std::{net::TcpListener, sync::Arc};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use harness::{Client, ClientConfig, ConnectOptions};
 use registry_client::{
     Connector, ConnectorConfig, ConnectorEnvironment, Credential, RegistryUrl, StaticBearer,
@@ -11,7 +11,7 @@ use relay_proto::ids::EnvironmentId;
 use tempfile::TempDir;
 use testkit::{
     faults::{End, FaultProxy},
-    processes::{Child, Cloud, CloudOptions, ENVIRONMENT},
+    processes::{Child, Cloud, CloudOptions, DEADLINE, ENVIRONMENT},
     workspace::Workspace,
 };
 
@@ -21,7 +21,7 @@ pub(crate) struct Fixture {
     pub(crate) cloud: Cloud,
     pub(crate) workspace: Workspace,
     options: CloudOptions,
-    _data: TempDir,
+    data: TempDir,
 }
 
 impl Fixture {
@@ -32,6 +32,7 @@ impl Fixture {
             port: free_port()?,
             data: Some(data.path().to_owned()),
             public_url: Some(proxy.url()),
+            arguments: Vec::new(),
         };
         proxy.forward_to(options.port);
         let cloud = Cloud::start_with(options.clone()).await?;
@@ -40,7 +41,7 @@ impl Fixture {
             cloud,
             workspace: Workspace::new()?,
             options,
-            _data: data,
+            data,
         })
     }
 
@@ -48,6 +49,27 @@ impl Fixture {
     pub(crate) async fn restart_cloud(&mut self) -> Result<()> {
         self.cloud.child().never_panicked()?;
         self.cloud.child_mut().kill().await?;
+        self.cloud = Cloud::start_with(self.options.clone()).await?;
+        Ok(())
+    }
+
+    /// Starts another cloud that takes over, and waits for the end of the old one.
+    pub(crate) async fn replace_cloud(&mut self) -> Result<()> {
+        let mut options = self.options.clone();
+        options.arguments.push("--take-over".to_owned());
+        let successor = Cloud::start_with(options).await?;
+        let mut old = std::mem::replace(&mut self.cloud, successor);
+        let ended = old.child_mut().ended(DEADLINE).await?;
+        ensure!(ended.success(), "{ended}:\n{}", old.child().stderr().text());
+        old.child().never_panicked()
+    }
+
+    /// Has the cloud drain, and starts it again when it has ended.
+    pub(crate) async fn drain_and_restart_cloud(&mut self) -> Result<()> {
+        Cloud::drain(self.data.path()).await?;
+        let ended = self.cloud.child_mut().ended(DEADLINE).await?;
+        ensure!(ended.success(), "{ended}");
+        self.cloud.child().never_panicked()?;
         self.cloud = Cloud::start_with(self.options.clone()).await?;
         Ok(())
     }
