@@ -1,6 +1,6 @@
 //! The command line. Says what can be typed; [`config`](crate::config) says what it means.
 
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf};
 
 use clap::{ArgAction, Parser};
 
@@ -78,6 +78,11 @@ pub struct Cli {
     /// [env: EXEC_SERVER_GRACE_PERIOD] [default: 5s]
     #[arg(long, value_name = "DURATION")]
     pub grace_period: Option<Period>,
+
+    /// Where operators find /livez, /readyz, /metrics and /status: a port of 127.0.0.1, or IP:PORT
+    /// [env: EXEC_SERVER_ADMIN_LISTEN]
+    #[arg(long, value_name = "[IP:]PORT", value_parser = ops::admin::parse_address)]
+    pub admin_listen: Option<SocketAddr>,
 
     /// Let http/request headers use this environment variable although its name looks like a
     /// credential; may be repeated

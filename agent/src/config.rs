@@ -7,7 +7,9 @@
 mod file;
 mod period;
 
-use std::{fmt, num::NonZeroUsize, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{
+    fmt, net::SocketAddr, num::NonZeroUsize, ops::RangeInclusive, path::PathBuf, time::Duration,
+};
 
 use registry_client::{RegistryUrl, RegistryUrlError};
 use relay_proto::ids::EnvironmentId;
@@ -35,6 +37,8 @@ pub struct Settings {
     pub keep_max: Option<Duration>,
     /// How long commands may go on when the executor is told to end.
     pub grace_period: Duration,
+    /// Where the admin listener is, if there is to be one.
+    pub admin_listen: Option<SocketAddr>,
 }
 
 /// What the executor does.
@@ -126,6 +130,7 @@ impl Settings {
             ));
         }
         let grace_period = grace_period(&cli, &environment, &file, &mut problems);
+        let admin_listen = admin_listen(&cli, &environment, &file, &mut problems);
         let mode = if is_remote(&cli, &environment, &file) {
             remote(cli, environment, file, has_secret, &mut problems)
                 .map(|remote| Mode::Remote(Box::new(remote)))
@@ -140,6 +145,7 @@ impl Settings {
                 tcp,
                 keep_max: keep_max.map(Duration::from_secs),
                 grace_period,
+                admin_listen,
             }),
             _ => Err(ConfigError(problems)),
         }
@@ -163,6 +169,27 @@ fn grace_period(
         .or(from_environment)
         .or(file.grace_period)
         .map_or(DEFAULT_GRACE_PERIOD, Period::get)
+}
+
+fn admin_listen(
+    cli: &Cli,
+    environment: &dyn Fn(&str) -> Option<String>,
+    file: &FileConfig,
+    problems: &mut Vec<String>,
+) -> Option<SocketAddr> {
+    let mut parse = |name: &str, text: &str| match ops::admin::parse_address(text) {
+        Ok(address) => Some(address),
+        Err(error) => {
+            problems.push(format!("{name} cannot be used: {error}"));
+            None
+        }
+    };
+    let from_environment = environment(ADMIN_LISTEN).and_then(|text| parse(ADMIN_LISTEN, &text));
+    let from_file = file
+        .admin_listen
+        .as_deref()
+        .and_then(|text| parse("configuration key `admin_listen`", text));
+    cli.admin_listen.or(from_environment).or(from_file)
 }
 
 /// The most specific source that names a mode decides.
@@ -350,6 +377,7 @@ const KEEP_MAX_SECS: RangeInclusive<u64> = 80..=30 * 24 * 60 * 60;
 const REMOTE_URL: &str = "EXEC_SERVER_REMOTE_URL";
 const ENVIRONMENT_ID: &str = "EXEC_SERVER_ENVIRONMENT_ID";
 const EXIT_ON_STDIN_CLOSE: &str = "EXEC_SERVER_EXIT_ON_STDIN_CLOSE";
+const ADMIN_LISTEN: &str = "EXEC_SERVER_ADMIN_LISTEN";
 const GRACE_PERIOD: &str = "EXEC_SERVER_GRACE_PERIOD";
 
 /// Long enough for most commands of an interactive client, and far below the 30 s after which

@@ -21,7 +21,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::listener::LineError;
+use crate::{listener::LineError, metrics::metrics};
 
 /// Starts logging to standard error: `RUST_LOG`, else `info`; colors on a terminal only.
 ///
@@ -89,10 +89,12 @@ pub(crate) fn peer_refused(peer: SocketAddr, status: StatusCode) {
 }
 
 pub(crate) fn peer_connected(peer: SocketAddr) {
+    metrics().peers_connected.inc();
     debug!(%peer, "peer connected");
 }
 
 pub(crate) fn peer_disconnected(peer: SocketAddr, reason: &'static str) {
+    metrics().peers_disconnected.inc();
     debug!(%peer, reason, "peer disconnected");
 }
 
@@ -109,6 +111,7 @@ pub(crate) fn waiting_for_bearer() {
 }
 
 pub(crate) fn registered(environment: &dyn fmt::Display, registration: &dyn fmt::Display) {
+    metrics().registrations.inc();
     info!(%environment, %registration, "registered");
 }
 
@@ -117,10 +120,12 @@ pub(crate) fn dialing(host: &str, request: &str) {
 }
 
 pub(crate) fn connected(environment: &dyn fmt::Display, host: &str) {
+    metrics().connections.inc();
     info!(%environment, rendezvous = host, "connected, online");
 }
 
 pub(crate) fn disconnected(environment: &dyn fmt::Display, reason: &'static str, lasted: Duration) {
+    metrics().disconnected(reason);
     info!(%environment, reason, lasted_secs = lasted.as_secs(), "disconnected");
 }
 
@@ -149,27 +154,37 @@ pub(crate) fn reconnecting(next_try: Duration) {
 }
 
 pub(crate) fn stream_opened(stream: &StreamId) {
+    metrics().streams_opened.inc();
     info!(?stream, "stream opened");
 }
 
 pub(crate) fn stream_refused(stream: &StreamId, reason: &dyn fmt::Display) {
+    metrics().streams_refused.inc();
     warn!(?stream, %reason, "stream refused");
 }
 
 pub(crate) fn stream_suspended(stream: &StreamId) {
+    metrics().streams_suspended.inc();
     info!(?stream, "stream lost its path and waits for another");
 }
 
 pub(crate) fn stream_resumed(stream: &StreamId) {
+    metrics().streams_resumed.inc();
     info!(?stream, "stream resumed");
 }
 
 pub(crate) fn stream_closed(stream: &StreamId) {
+    metrics().streams_closed.inc();
     info!(?stream, "stream closed");
 }
 
 pub(crate) fn token_file_unreadable(error: &dyn fmt::Display) {
     warn!(%error, "token file cannot be used; keeping the previous token");
+}
+
+/// Operators are answered.
+pub(crate) fn admin_listening(address: SocketAddr) {
+    info!(%address, "admin listener");
 }
 
 pub(crate) fn stopping(cause: &'static str) {

@@ -22,7 +22,7 @@
 //!   is bound or dialed, and credentials are out of the environment before anything else runs.
 //! - [`supervisor`] keeps the executor attached to its environment in remote mode.
 //! - [`program`] puts the parts together.
-//! - [`events`] is the log.
+//! - [`events`] is the log, and moves the numbers of `metrics`; [`status`] is what the admin listener shows.
 //! - [`shutdown`] turns signals into a graceful end; [`first_process`] is for containers.
 //! - [`environment`] is what the executor says about itself and what children inherit.
 //!
@@ -40,6 +40,7 @@ pub mod first_process;
 mod fs;
 pub mod http;
 pub mod listener;
+mod metrics;
 mod process;
 pub mod program;
 mod random;
@@ -49,5 +50,6 @@ pub mod sandbox;
 pub mod serve;
 pub mod session;
 pub mod shutdown;
+pub mod status;
 pub mod supervisor;
 mod tcp;

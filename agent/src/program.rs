@@ -6,9 +6,11 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
+use ops::{admin::Admin, notify::Notify, state::State};
 use registry_client::{Connector, ConnectorConfig, ErrorBodies, RegistryClient};
 use secrecy::SecretString;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     config::{CredentialChoice, Mode, RemoteSettings, Settings},
@@ -20,6 +22,7 @@ use crate::{
     process, random,
     session::{Sessions, SessionsConfig},
     shutdown::{Signals, Stop},
+    status::{self, Overview},
     supervisor::{BACKOFF, Supervisor},
 };
 
@@ -54,13 +57,26 @@ pub async fn run(settings: Settings, secret: Option<SecretString>) -> Result<(),
     let cancel = stop.now.clone();
     let grace = settings.grace_period;
     let sessions = sessions(&settings)?;
+    let state = Arc::new(State::new(status::STARTING));
+    let admin = settings.admin_listen.map(Admin::bind).transpose();
+    let admin = admin.context("failed to open the admin listener")?;
+    let overview = Arc::new(Overview::new(Arc::clone(&state), Arc::clone(&sessions)));
+    let _showing = admin.map(|admin| {
+        events::admin_listening(admin.address());
+        AbortOnDropHandle::new(tokio::spawn(admin.run(overview)))
+    });
+    let notify = Notify::new(|name| std::env::var_os(name));
     let serve = async {
         let ended = match settings.mode {
-            Mode::Remote(remote) => serve_remote(*remote, secret, &sessions, &stop).await,
+            Mode::Remote(remote) => {
+                serve_remote(*remote, secret, &sessions, &stop, (&state, &notify)).await
+            }
             Mode::Listen {
                 address: ListenAddress::Stdio,
                 ..
             } => {
+                notify.ready();
+                state.enter(status::LISTENING);
                 listener::serve_stdio(Arc::clone(&sessions), cancel.clone()).await;
                 Ok(())
             }
@@ -73,7 +89,7 @@ pub async fn run(settings: Settings, secret: Option<SecretString>) -> Result<(),
                     auth,
                     keepalive: Keepalive::default(),
                 };
-                serve_listener(config, &sessions, &cancel).await
+                serve_listener(config, &sessions, &cancel, (&state, &notify)).await
             }
         };
         cancel.cancel();
@@ -84,6 +100,7 @@ pub async fn run(settings: Settings, secret: Option<SecretString>) -> Result<(),
             () = stop.gracefully.cancelled() => {}
             () = cancel.cancelled() => return,
         }
+        notify.stopping();
         let drained = async {
             sessions.drain(grace).await;
             // Everything delivers what is left, and ends by itself.
@@ -99,7 +116,12 @@ pub async fn run(settings: Settings, secret: Option<SecretString>) -> Result<(),
         cancel.cancelled().await;
         let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, sessions.shutdown()).await;
     };
-    let work = async { tokio::join!(serve, drain, end).0 };
+    let work = async {
+        tokio::select! {
+            ended = async { tokio::join!(serve, drain, end).0 } => ended,
+            never = notify.keep_alive() => match never {},
+        }
+    };
     // Without an outcome a third signal has cut it short.
     signals.guard(&stop, work).await.unwrap_or(Ok(()))
 }
@@ -132,9 +154,12 @@ async fn serve_listener(
     config: ListenerConfig,
     sessions: &Arc<Sessions>,
     cancel: &CancellationToken,
+    (state, notify): (&State, &Notify),
 ) -> Result<(), Failure> {
     let listener = Listener::bind(config).await?;
     announce(&listener.url())?;
+    state.enter(status::LISTENING);
+    notify.ready();
     listener.run(Arc::clone(sessions), cancel.clone()).await;
     Ok(())
 }
@@ -151,6 +176,7 @@ async fn serve_remote(
     secret: Option<SecretString>,
     sessions: &Arc<Sessions>,
     stop: &Stop,
+    (state, notify): (&Arc<State>, &Notify),
 ) -> Result<(), Failure> {
     let connector = Connector::new(ConnectorConfig {
         ca_file: settings.ca_file.clone(),
@@ -181,6 +207,8 @@ async fn serve_remote(
     let registry =
         RegistryClient::new(connector, settings.base_url, source).with_error_bodies(error_bodies);
     let identity = Arc::new(random::identity()?);
+    // It does what it can from here on; whether the registry can be reached is for `/readyz` to say.
+    notify.ready();
     Supervisor::new(
         registry,
         settings.environment,
@@ -189,6 +217,7 @@ async fn serve_remote(
         BACKOFF,
         random::seed(),
     )
+    .showing(Arc::clone(state))
     .run(stop.now.clone())
     .await;
     Ok(())

@@ -38,7 +38,7 @@ use relay_proto::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{events, relay, serve::Serve};
+use crate::{events, metrics::metrics, relay, serve::Serve, status};
 use pacing::Pacing;
 use trouble::{Trouble, TroubleLog};
 
@@ -51,6 +51,8 @@ pub struct Supervisor<S> {
     sessions: Arc<S>,
     pacing: Pacing,
     log: TroubleLog,
+    /// What operators are shown.
+    shown: Arc<ops::state::State>,
     /// Failures to open a websocket with the current registration.
     failed_dials: u32,
 }
@@ -93,8 +95,16 @@ impl<S: Serve> Supervisor<S> {
             sessions,
             pacing: Pacing::new(backoff, seed),
             log: TroubleLog::default(),
+            shown: Arc::new(ops::state::State::new(status::STARTING)),
             failed_dials: 0,
         }
+    }
+
+    /// Says what it does there.
+    #[must_use]
+    pub fn showing(mut self, state: Arc<ops::state::State>) -> Self {
+        self.shown = state;
+        self
     }
 
     /// Runs until `cancel`, or until what is served comes to its end, then ends the connection in an
@@ -137,6 +147,7 @@ impl<S: Serve> Supervisor<S> {
     }
 
     async fn register(&mut self, dial: Pace) -> State {
+        self.shown.enter(status::REGISTERING);
         let key = self.identity.public_key();
         match self.registry.register(&self.environment, key).await {
             Ok(registration) => {
@@ -166,11 +177,13 @@ impl<S: Serve> Supervisor<S> {
             ),
             advice: advice::for_registry(error),
         };
+        self.waiting(&trouble.text, Some(delay));
         self.log.note(trouble, delay, Instant::now());
         tokio::time::sleep(delay).await;
     }
 
     async fn dial(&mut self, registration: Registration) -> State {
+        self.shown.enter(status::CONNECTING);
         let connector = self.registry.connector();
         let request = new_request_id();
         let mut headers = connector.environment().websocket_headers();
@@ -184,6 +197,7 @@ impl<S: Serve> Supervisor<S> {
                 self.log.clear();
                 self.pacing.connected(Instant::now());
                 events::connected(&self.environment, &registration.url.host());
+                self.shown.enter(status::CONNECTED);
                 State::Serving(registration, Box::new(websocket))
             }
             Err(error) => self.dial_failed(registration, &error, &request).await,
@@ -202,6 +216,7 @@ impl<S: Serve> Supervisor<S> {
         let advice = advice::for_rendezvous(error);
         if new_url && error.retry_after().is_none() {
             // The delay comes between the registration and the next attempt.
+            self.waiting(&text, None);
             self.log
                 .note_unpaced(Trouble { text, advice }, request, Instant::now());
             return State::Registering {
@@ -209,6 +224,7 @@ impl<S: Serve> Supervisor<S> {
             };
         }
         let delay = self.pacing.failed(error.retry_after());
+        self.waiting(&text, Some(delay));
         self.log
             .note(Trouble { text, advice }, delay, Instant::now());
         tokio::time::sleep(delay).await;
@@ -240,7 +256,19 @@ impl<S: Serve> Supervisor<S> {
             DisconnectReason::SentAway { retry_after } => self.pacing.sent_away(retry_after, now),
             _ => self.pacing.lost(now),
         };
+        self.shown.enter_because(
+            status::WAITING,
+            format!("disconnected: {}", reason.reason()),
+            Some(delay),
+        );
         State::Lost(registration, delay)
+    }
+
+    /// Shows and counts a failed attempt.
+    fn waiting(&self, why: &str, next_try: Option<Duration>) {
+        metrics().troubles.inc();
+        self.shown
+            .enter_because(status::WAITING, why.to_owned(), next_try);
     }
 }
 

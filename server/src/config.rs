@@ -41,6 +41,8 @@ pub struct ServeConfig {
     pub limits: RendezvousLimits,
     /// How often revoked and expired tokens are looked for among the live sockets. Default 1 s.
     pub revocation_interval: Duration,
+    /// Where the admin listener is, if there is to be one.
+    pub admin: Option<SocketAddr>,
     /// How the server drains when it is told to end.
     pub drain: DrainConfig,
     /// Whether to take over from a server that runs on the same directory, if there is one.
@@ -108,6 +110,7 @@ impl ServeConfig {
             behind_proxy: false,
             limits: RendezvousLimits::default(),
             revocation_interval: limits::REVOCATION_INTERVAL,
+            admin: None,
             drain: DrainConfig::default(),
             take_over: false,
             clock: Arc::new(SystemClock),

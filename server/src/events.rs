@@ -12,12 +12,18 @@ use relay_proto::frame::FrameError;
 use relay_proto::ids::{EnvironmentId, RegistrationId};
 use tracing::{debug, error, info, warn};
 
+use crate::metrics::metrics;
 use crate::rendezvous::routes::AttachError;
 use crate::rendezvous::socket::Ended;
 
 /// The server listens.
 pub(crate) fn listening(url: &str, version: &str) {
     info!(url, version, "listening");
+}
+
+/// Operators are answered.
+pub(crate) fn admin_listening(address: std::net::SocketAddr) {
+    info!(%address, "admin listener");
 }
 
 /// Any token is taken.
@@ -72,11 +78,13 @@ pub(crate) fn connection_failed(peer: IpAddr, error: &(dyn Error + 'static)) {
 
 /// An executor registered.
 pub(crate) fn registered(environment: &EnvironmentId, registration: &RegistrationId) {
+    metrics().registrations.inc();
     info!(%environment, %registration, "executor registered");
 }
 
 /// A harness got a bundle.
 pub(crate) fn bundle_issued(environment: &EnvironmentId, registration: &RegistrationId) {
+    metrics().bundles.inc();
     info!(%environment, %registration, "bundle issued");
 }
 
@@ -87,6 +95,7 @@ pub(crate) fn validated(
     stream: &str,
     valid: bool,
 ) {
+    metrics().validated(valid);
     if valid {
         info!(%environment, %registration, stream, "harness key validated");
     } else {
@@ -96,6 +105,7 @@ pub(crate) fn validated(
 
 /// A call was answered with an error.
 pub(crate) fn call_refused(peer: IpAddr, call: &'static str, status: u16, code: &'static str) {
+    metrics().refused(call, code);
     // Whoever fails that often would fill the log as well.
     if status == TOO_MANY_REQUESTS {
         debug!(%peer, call, status, code, "call refused");
@@ -106,11 +116,13 @@ pub(crate) fn call_refused(peer: IpAddr, call: &'static str, status: u16, code: 
 
 /// Something failed inside.
 pub(crate) fn internal_error(doing: &'static str, error: &(dyn Error + 'static)) {
+    metrics().internal_errors.inc();
     error!(doing, error = %Chain(error), "internal error");
 }
 
 /// A websocket request was rejected.
 pub(crate) fn upgrade_rejected(peer: IpAddr, status: u16, reason: RejectionReason, request: &str) {
+    metrics().rejected(reason.as_str());
     if status == TOO_MANY_REQUESTS {
         debug!(%peer, status, reason = reason.as_str(), request, "websocket rejected");
     } else {
@@ -126,6 +138,7 @@ pub(crate) fn socket_opened(
     peer: IpAddr,
     request: &str,
 ) {
+    metrics().opened(role);
     info!(role, %environment, %registration, %peer, request, "socket opened");
 }
 
@@ -140,6 +153,7 @@ pub(crate) fn socket_closed(
         end,
         dropped_frames,
     } = ended;
+    metrics().closed(role, end.reason(), dropped_frames);
     info!(role, %environment, %registration, reason = end.reason(), dropped_frames, "socket closed");
 }
 

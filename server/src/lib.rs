@@ -8,6 +8,7 @@
 //! ```text
 //!   TCP, TLS        listener      one task per connection, tracked
 //!   HTTP/1.1        http          paths, errors, registry calls, websocket upgrade
+//!   operators       overview, metrics    what the admin listener shows
 //!   commands        control       the control socket: drain, take over
 //!   credentials     auth, store   SQLite: tokens, registrations, authorizations
 //!   signed URLs     rendezvous::url
@@ -43,6 +44,8 @@ mod http;
 pub mod limits;
 mod listener;
 mod maintenance;
+mod metrics;
+mod overview;
 mod rendezvous;
 mod secret;
 mod service;

@@ -13,17 +13,21 @@ use axum::body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use ops::admin::Admin;
+use ops::state::State;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::auth::Access;
 use crate::config::{ConfigError, DrainConfig, ServeConfig, Storage};
 use crate::control::{Commander, Control, Heritage};
 use crate::events::{self, Chain};
+use crate::overview::{DRAINING, Overview, SERVING};
 use crate::rendezvous::url::PublicUrl;
 use crate::service::{ConnectionPermit, Service, ServiceParts};
 use crate::store::{DirectoryClaim, Store, StoreError};
@@ -40,6 +44,7 @@ pub struct Server {
     revocation_interval: Duration,
     drain: DrainConfig,
     control: Option<Control>,
+    admin: Option<Admin>,
     _claim: Option<DirectoryClaim>,
 }
 
@@ -106,6 +111,12 @@ impl Server {
             }
             _ => None,
         };
+        let admin = match config.admin {
+            None => None,
+            Some(address) => {
+                Some(Admin::bind(address).map_err(|source| StartError::Admin { address, source })?)
+            }
+        };
         events::listening(&url, env!("CARGO_PKG_VERSION"));
         Ok(Self {
             listener,
@@ -115,6 +126,7 @@ impl Server {
             revocation_interval,
             drain: config.drain,
             control,
+            admin,
             _claim: claim,
         })
     }
@@ -127,6 +139,16 @@ impl Server {
     /// The storage, to make tokens in.
     pub fn store(&self) -> &Store {
         &self.service.store
+    }
+
+    /// Where the admin listener is, if there is one, with the real port.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::address)
+    }
+
+    /// Cancelled when the server starts to drain, for whatever reason.
+    pub fn draining(&self) -> CancellationToken {
+        self.service.draining.clone()
     }
 
     /// The certificates, to have them read again.
@@ -164,6 +186,7 @@ impl Server {
             revocation_interval,
             drain: configured,
             control,
+            admin,
             _claim,
             ..
         } = self;
@@ -176,6 +199,13 @@ impl Server {
                 None => std::future::pending().await,
             }
         });
+        let state = Arc::new(State::new(SERVING));
+        let overview = Arc::new(Overview {
+            service: Arc::clone(&service),
+            state: Arc::clone(&state),
+        });
+        let mut showing =
+            admin.map(|admin| AbortOnDropHandle::new(tokio::spawn(admin.run(overview))));
         let ordered = async {
             match &commands {
                 Some(commands) => commands.ordered().await,
@@ -202,8 +232,10 @@ impl Server {
             {
                 // Whoever comes gets to the successor from now on.
                 close_port.cancel();
+                showing = None;
                 events::handed_over();
             }
+            state.enter(DRAINING);
             events::shutting_down();
             service.start_draining(drain.retry_after);
             let send_away = async {
@@ -234,6 +266,7 @@ impl Server {
             () = force.cancelled() => false,
             never = &mut control => match never {},
         };
+        drop(showing);
         service.abort.cancel();
         service.tasks.wait().await;
         service.store.close().await;
@@ -316,6 +349,16 @@ pub enum StartError {
         "cannot take over from the running server: {0}; drain it, then start without --take-over"
     )]
     TakeOver(#[source] io::Error),
+    /// The admin listener cannot be opened.
+    #[error(
+        "cannot listen on {address} for operators: {source}; use another --admin-listen address"
+    )]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
     /// The address cannot be bound.
     #[error("cannot listen on {address}: {source}; use another --listen address")]
     Bind {

@@ -97,6 +97,11 @@ impl Service {
         *self.retry_after.get().unwrap_or(&limits::DRAIN_RETRY_AFTER)
     }
 
+    /// Whether the server takes requests.
+    pub(crate) async fn is_ready(&self) -> bool {
+        !self.is_draining() && self.store.is_ready().await
+    }
+
     /// Whether the server stops.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.is_cancelled()

@@ -439,3 +439,84 @@ fn a_successor_takes_over_and_nobody_finds_the_port_closed() {
     assert_eq!(run(&["drain", "--data-dir", &data]).code, Some(0));
     assert_eq!(server.ended(), Some(0));
 }
+
+/// Asks the admin listener at `port`, which may not listen yet.
+fn admin(port: u16, path: &str) -> (u16, String) {
+    use std::io::Write as _;
+
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(stream, "GET {path} HTTP/1.0\r\nhost: 127.0.0.1\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    (status, body.to_owned())
+}
+
+#[test]
+fn operators_are_shown_what_goes_on_and_systemd_is_told() {
+    let (keep, data) = directory();
+    let notified = keep.path().join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&notified).unwrap();
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let port_text = port.to_string();
+    let mut child = command(&[
+        "serve",
+        "--listen",
+        "127.0.0.1:0",
+        "--data-dir",
+        &data,
+        "--admin-listen",
+        &port_text,
+        // Long enough that it does not end while it is looked at.
+        "--drain-delay",
+        "1h",
+    ])
+    .env("NOTIFY_SOCKET", &notified)
+    .stdout(Stdio::null())
+    .stderr(Stdio::null())
+    .spawn()
+    .unwrap();
+    let word = || {
+        let mut buffer = [0; 100];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    };
+    assert_eq!(word(), "READY=1");
+    assert_eq!(admin(port, "/livez"), (200, "ok\n".to_owned()));
+    // It listens before it has begun to serve.
+    while admin(port, "/readyz").0 != 200 {}
+    let (_, status) = admin(port, "/status");
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(
+        (&status["state"], &status["ready"]),
+        (&"serving".into(), &true.into())
+    );
+    let (_, metrics) = admin(port, "/metrics");
+    for line in [
+        "server_ready 1\n",
+        "server_registrations_total 0\n",
+        "# EOF\n",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    assert_eq!(
+        run(&["drain", "--data-dir", &data, "--no-wait"]).code,
+        Some(0)
+    );
+    assert_eq!(word(), "STOPPING=1");
+    while admin(port, "/readyz").0 == 200 {}
+    let (_, status) = admin(port, "/status");
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(
+        (&status["state"], &status["ready"]),
+        (&"draining".into(), &false.into())
+    );
+    assert_eq!(admin(port, "/livez").0, 200);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

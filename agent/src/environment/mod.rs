@@ -32,6 +32,14 @@ const OWN_CREDENTIALS: [&str; 4] = [
     "CODEX_EXEC_SERVER_NOISE_AUTH_TOKEN",
 ];
 
+/// Between the executor and whoever supervises it. A command has nothing to say there.
+const OWN_SUPERVISION: [&str; 4] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "CREDENTIALS_DIRECTORY",
+];
+
 /// The environment that the executor was started with, less its credentials. No `Debug` of values.
 pub struct ExecutorEnvironment {
     variables: Variables,
@@ -60,7 +68,7 @@ impl ExecutorEnvironment {
     ) -> Self {
         let variables: Variables = variables
             .into_iter()
-            .filter(|(name, _)| !is_own_credential(name))
+            .filter(|(name, _)| !is_own(name))
             .collect();
         let user = shell::User::current();
         Self {
@@ -122,9 +130,10 @@ impl fmt::Debug for ExecutorEnvironment {
     }
 }
 
-fn is_own_credential(name: &OsStr) -> bool {
+fn is_own(name: &OsStr) -> bool {
     OWN_CREDENTIALS
         .iter()
+        .chain(&OWN_SUPERVISION)
         .any(|own| name.eq_ignore_ascii_case(own))
         || policy::is_restricted(name)
 }

@@ -7,6 +7,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
+use ops::notify::Notify;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -60,6 +61,14 @@ pub(super) struct Serve {
     /// its listening socket, drains and ends, and nobody finds the port closed
     #[arg(long)]
     take_over: bool,
+    /// Where operators find /livez, /readyz, /metrics and /status: a port of 127.0.0.1, or IP:PORT
+    #[arg(
+        long,
+        value_name = "[IP:]PORT",
+        value_parser = ops::admin::parse_address,
+        env = "EXEC_CLOUD_ADMIN_LISTEN"
+    )]
+    admin_listen: Option<SocketAddr>,
     /// How long draining may take, upon SIGTERM or `exec-cloud drain`, before what is left is cut off
     #[arg(
         long,
@@ -95,6 +104,14 @@ pub(super) async fn run(arguments: Serve) -> Result<(), Failure> {
     let server = Server::bind(arguments.into_config()?).await?;
     let mut signals = Signals::new().map_err(|error| Failure::runtime(&error))?;
     print(&format!("listening on {}", server.url()));
+    if let Some(address) = server.admin_address() {
+        events::admin_listening(address);
+    }
+    let notify = Notify::new(|name| std::env::var_os(name));
+    notify.ready();
+    let draining = server.draining();
+    let mut told = false;
+    let mut keep_alive = pin!(notify.keep_alive());
     let shutdown = CancellationToken::new();
     let tls = server.tls();
     let force = CancellationToken::new();
@@ -102,6 +119,11 @@ pub(super) async fn run(arguments: Serve) -> Result<(), Failure> {
     loop {
         tokio::select! {
             () = &mut serving => return Ok(()),
+            never = &mut keep_alive => match never {},
+            () = draining.cancelled(), if !told => {
+                told = true;
+                notify.stopping();
+            }
             signal = signals.next() => match (signal, &tls) {
                 (Signal::Stop, _) if shutdown.is_cancelled() => force.cancel(),
                 (Signal::Stop, _) => shutdown.cancel(),
@@ -145,6 +167,7 @@ impl Serve {
                 .map(|(certificates, key)| TlsFiles { certificates, key }),
             behind_proxy: self.behind_proxy,
             take_over: self.take_over,
+            admin: self.admin_listen,
             drain: DrainConfig {
                 delay: self.drain_delay,
                 retry_after: self.retry_after,

@@ -33,7 +33,7 @@ pub(crate) async fn handle(
     match route::parse(&path) {
         Route::Health => only_get(&request, || plain(StatusCode::OK, "ok\n")),
         Route::Ready => {
-            let ready = !service.is_draining() && service.store.is_ready().await;
+            let ready = service.is_ready().await;
             only_get(&request, || {
                 if ready {
                     plain(StatusCode::OK, "ready\n")

@@ -85,6 +85,11 @@ impl Hub {
         }
     }
 
+    /// How many environments have a socket.
+    pub(crate) fn environment_count(&self) -> usize {
+        self.lock().len()
+    }
+
     /// The limits.
     pub(crate) fn limits(&self) -> &RendezvousLimits {
         &self.limits
