@@ -132,6 +132,45 @@ mod tests {
         }
     }
 
+    /// A server that is away for three seconds and then takes a hundred in each tenth of a second, and
+    /// sends the others away for a second.
+    #[test]
+    fn a_thousand_are_back_soon_and_do_not_overrun_a_server_that_returns() {
+        use std::{cmp::Reverse, collections::BinaryHeap};
+
+        const AWAY: Duration = Duration::from_secs(3);
+        const CAPACITY: usize = 100;
+        let now = Instant::now();
+        let mut all: Vec<_> = (0..1_000).map(pacing).collect();
+        let mut attempts: BinaryHeap<_> = all
+            .iter_mut()
+            .enumerate()
+            .map(|(number, one)| Reverse((lose_stable(one, now), number)))
+            .collect();
+        let mut arrivals = vec![0; 1_000];
+        let mut last = Duration::ZERO;
+        while let Some(Reverse((at, number))) = attempts.pop() {
+            let tenth = usize::try_from(at.as_millis() / 100).unwrap();
+            arrivals[tenth] += 1;
+            let floor = match (at < AWAY, arrivals[tenth] > CAPACITY) {
+                (true, _) => None,
+                (false, true) => Some(Duration::from_secs(1)),
+                (false, false) => {
+                    last = last.max(at);
+                    continue;
+                }
+            };
+            attempts.push(Reverse((at + all[number].failed(floor), number)));
+        }
+        let returned = usize::try_from(AWAY.as_millis() / 100).unwrap();
+        let peak = arrivals[returned..].iter().max().unwrap();
+        assert!(
+            last < Duration::from_secs(10),
+            "the last is back after {last:?}"
+        );
+        assert!(*peak <= CAPACITY, "{peak} in a tenth of a second");
+    }
+
     #[test]
     fn a_thousand_cut_at_once_spread() {
         let now = Instant::now();
