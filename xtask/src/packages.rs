@@ -47,6 +47,11 @@ pub(crate) const TEST: &[Need] = &[
         program: "timeout",
         package: "coreutils",
     },
+    // Checks the unit files.
+    Need {
+        program: "systemd-analyze",
+        package: "systemd",
+    },
     // Its state is captured and restored by tests.
     Need {
         program: "zsh",

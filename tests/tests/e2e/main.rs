@@ -4,6 +4,7 @@
 //! `cargo run -p xtask -- test`; a missing one fails the tests that need it.
 
 mod bad_input;
+mod deploy;
 mod detached;
 mod drain;
 mod extensions;
