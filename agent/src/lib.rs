@@ -17,6 +17,7 @@
 //! - [`listener`] takes connections of this machine: websocket and standard input and output.
 //! - `fs` reads, writes, lists and watches files; `config_layers` and `capabilities` look at the files
 //!   that configure Codex.
+//! - `network` is the proxy through which a command reaches what it may reach.
 //! - [`http`] performs HTTP requests for clients.
 //! - [`cli`], [`config`] and [`credential`] say what to do; everything is checked before anything
 //!   is bound or dialed, and credentials are out of the environment before anything else runs.
@@ -41,6 +42,7 @@ mod fs;
 pub mod http;
 pub mod listener;
 mod metrics;
+mod network;
 mod process;
 pub mod program;
 mod random;

@@ -2,7 +2,6 @@
 //! decisions.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
@@ -26,9 +25,9 @@ pub struct NetworkProxy {
     /// The client's name for the execution.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub execution_id: Option<String>,
-    /// Present when the client answers [`POLICY_REQUEST`].
+    /// Present when the client answers [`POLICY_REQUEST`]; not 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub policy_decision_timeout_ms: Option<NonZeroU64>,
+    pub policy_decision_timeout_ms: Option<u64>,
 }
 
 /// What the proxy allows.
@@ -125,7 +124,7 @@ pub struct PolicyRequestParams {
 }
 
 /// Where a process wants to connect.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct PolicyTarget {
     /// How.
     pub protocol: Protocol,
@@ -136,7 +135,7 @@ pub struct PolicyTarget {
 }
 
 /// How a process connects.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Protocol {
     /// Plain HTTP request.
@@ -161,7 +160,12 @@ pub struct PolicyRequestResult {
 #[serde(tag = "type", rename_all = "camelCase")]
 pub enum PolicyAnswer {
     /// Let it connect.
-    Allow,
+    Allow {
+        /// For how long. An extension of this project; executors without it take every allow as
+        /// [`AllowScope::Once`].
+        #[serde(default, skip_serializing_if = "AllowScope::is_once")]
+        scope: AllowScope,
+    },
     /// Do not.
     Deny {
         /// Why.
@@ -174,6 +178,24 @@ pub enum PolicyAnswer {
     },
 }
 
+/// How long an allow holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AllowScope {
+    /// For the end of the session: the same protocol, host and port is not asked about again.
+    Session,
+    /// For the connections that wait for this answer. Unknown scopes are read as this one.
+    #[default]
+    #[serde(other)]
+    Once,
+}
+
+impl AllowScope {
+    fn is_once(&self) -> bool {
+        *self == Self::Once
+    }
+}
+
 /// Parameters of [`POLICY_DECISION`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -182,13 +204,14 @@ pub struct PolicyDecision {
     pub process_id: String,
     /// RFC 3339 with milliseconds.
     pub timestamp: String,
-    /// `domain`.
+    /// `domain`, or `non_domain` for what is not about a host.
     pub scope: String,
-    /// `allow` or `deny`.
+    /// `allow`, `deny` or `ask`.
     pub decision: String,
-    /// `baseline_policy` or `decider`.
+    /// `baseline_policy`, `decider`, `mode_guard` or `proxy_state`.
     pub source: String,
-    /// `allow`, `not_allowed`, `not_allowed_local`, or the decider's text.
+    /// `allow`, `not_allowed`, `not_allowed_local`, `denied`, `method_not_allowed`, `mitm_required`, or
+    /// the decider's text.
     pub reason: String,
     /// How it connected.
     pub protocol: Protocol,

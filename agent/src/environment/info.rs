@@ -11,8 +11,8 @@ use super::shell::{self, User};
 
 /// What this program can do. A flag is true only if the feature exists and is tested.
 const CAPABILITIES: Capabilities = Capabilities {
-    network_proxy_launch: false,
-    network_proxy_review_domains: false,
+    network_proxy_launch: true,
+    network_proxy_review_domains: true,
     credential_masking: false,
     credential_masking_custom_providers: false,
     capability_discovery_sandbox: false,

@@ -68,6 +68,8 @@ struct Key {
     cwd: PathBuf,
     policy: Option<EnvPolicy>,
     sandbox: Option<SandboxContext>,
+    /// Whether the profile has no network but its own.
+    isolated: bool,
 }
 
 /// What a profile left behind.
@@ -132,6 +134,7 @@ impl Snapshots {
             cwd: cwd.to_owned(),
             policy: params.env_policy.clone(),
             sandbox: params.sandbox.clone(),
+            isolated: params.enforce_managed_network,
         });
         let state = cell.get_or_try_init(|| async {
             let capture = capture(shell, config, params, cwd, confinement);

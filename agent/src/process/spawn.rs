@@ -54,6 +54,8 @@ pub(super) struct SpawnRequest {
     pub(super) extra: Option<Arc<OwnedFd>>,
     /// What the program is confined to.
     pub(super) confinement: Option<Confinement>,
+    /// Ports of loopback in the program's own network whose listeners the executor gets.
+    pub(super) ways: Vec<u16>,
 }
 
 /// What the child's standard descriptors are.
@@ -84,6 +86,8 @@ pub(super) struct Spawned {
     pub(super) notices: Option<OwnedFd>,
     /// Where the sandbox tells whether the program runs.
     outcome: Option<OwnedFd>,
+    /// Where the listeners of the program's own network come from, and how many.
+    ways: Option<(UnixStream, usize)>,
 }
 
 /// Why a program was not started. The text goes to the client with code -32603.
@@ -177,6 +181,7 @@ impl Spawner {
             task: Task::Files,
             parent: rustix::process::getpid().as_raw_nonzero().get(),
             confinement: confinement.clone(),
+            ways: Vec::new(),
         };
         let spawned = self
             .run(move || spawn_files(&launch, theirs.into()))
@@ -271,6 +276,14 @@ async fn await_outcome(pipe: OwnedFd) -> Result<(), SpawnError> {
 }
 
 impl Spawned {
+    /// The listeners that were asked for, in the order of their ports.
+    pub(super) fn listeners(&mut self) -> io::Result<Vec<std::net::TcpListener>> {
+        match self.ways.take() {
+            Some((ways, count)) => sandbox::receive_ways(&ways, count),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Kills and reaps a child that nobody wants.
     pub(super) fn kill(&self) {
         use std::os::fd::AsFd as _;
@@ -298,7 +311,7 @@ fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
     let file = lookup::find(OsStr::new(program), path, &request.cwd)?;
 
     let name = request.arg0.as_ref().unwrap_or(program);
-    let (mut command, told, kind, inherited) = match &request.confinement {
+    let (mut command, told, kind, inherited, ways) = match &request.confinement {
         None => {
             let mut command = Command::new(file);
             command
@@ -307,7 +320,7 @@ fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
                 .current_dir(&request.cwd)
                 .env_clear()
                 .envs(&request.variables);
-            (command, None, LeaderKind::Program, None)
+            (command, None, LeaderKind::Program, None, None)
         }
         Some(confinement) => {
             // As without a sandbox, and without asking inside, where it may not even exist.
@@ -326,6 +339,7 @@ fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
                 },
                 parent: rustix::process::getpid().as_raw_nonzero().get(),
                 confinement: confinement.clone(),
+                ways: request.ways.clone(),
             };
             let kind = match confinement.files {
                 Some(_) => LeaderKind::Sandbox,
@@ -336,8 +350,16 @@ fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
                 outcome,
                 notices,
                 inherited,
+                ways,
             } = launch.prepare()?;
-            (command, Some((outcome, notices)), kind, Some(inherited))
+            let ways = ways.map(|ways| (ways, request.ways.len()));
+            (
+                command,
+                Some((outcome, notices)),
+                kind,
+                Some(inherited),
+                ways,
+            )
         }
     };
     let Ends {
@@ -362,6 +384,7 @@ fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
             terminal: master,
             notices,
             outcome,
+            ways,
         }),
         Err(err) => {
             let mut child = child;
@@ -398,6 +421,7 @@ fn spawn_files(launch: &Launch, socket: OwnedFd) -> Result<Spawned, SpawnError> 
             terminal: None,
             notices: None,
             outcome: Some(outcome),
+            ways: None,
         }),
         Err(errno) => {
             leader.signal(Signal::KILL);
@@ -474,7 +498,7 @@ fn lead_session(
     command: &mut Command,
     terminal: bool,
     extra: Option<Arc<OwnedFd>>,
-    inherited: Option<Arc<[OwnedFd; 3]>>,
+    inherited: Option<Arc<[OwnedFd]>>,
 ) {
     // JUSTIFICATION: the standard library offers a process group but neither a session nor a
     // controlling terminal nor a parent-death signal nor limits.
@@ -484,7 +508,7 @@ fn lead_session(
         if terminal {
             rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
         }
-        let inherited = inherited.iter().flat_map(|both| both.iter());
+        let inherited = inherited.iter().flat_map(|all| all.iter());
         for extra in extra.iter().map(AsRef::as_ref).chain(inherited) {
             rustix::io::fcntl_setfd(extra, rustix::io::FdFlags::empty())?;
         }

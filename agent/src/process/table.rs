@@ -32,6 +32,7 @@ use super::spawn::{Spawned, Spawner};
 use super::stdin::{MAX_WRITE_ID_BYTES, Stdin};
 use super::{Facts, Process};
 use crate::environment::ExecutorEnvironment;
+use crate::network::{Gateway, Questions};
 use crate::session::{Attachment, Ending};
 
 use control::Overtaken;
@@ -66,6 +67,8 @@ pub(crate) struct TableConfig {
 pub(crate) struct ProcessTable {
     config: TableConfig,
     attachment: Arc<Attachment>,
+    /// What clients were asked about the network, and have allowed.
+    questions: Arc<Questions>,
     snapshots: Snapshots,
     entries: Mutex<Entries>,
     /// How long the record of a process that closes now is kept.
@@ -105,6 +108,7 @@ impl ProcessTable {
             over: config.shutdown.child_token(),
             closed_retention: Mutex::new(config.closed_retention),
             config,
+            questions: Arc::new(Questions::new(Arc::clone(&attachment))),
             attachment,
             snapshots: Snapshots::default(),
             entries: Mutex::default(),
@@ -255,6 +259,7 @@ impl ProcessTable {
         self: &Arc<Self>,
         params: &StartParams,
         mut spawned: Spawned,
+        gateway: Option<Gateway>,
     ) -> std::io::Result<StartGate> {
         let (stdin, writer) = match spawned.input.take() {
             Some(fd) => {
@@ -297,7 +302,14 @@ impl ProcessTable {
             let events = async {
                 // The gate is opened by being dropped, so there is nothing to receive.
                 let _ = opened.await;
-                pump.run().await;
+                match gateway {
+                    // Its questions and notices are events, too.
+                    Some(gateway) => tokio::select! {
+                        () = pump.run() => {}
+                        never = gateway.run() => match never {},
+                    },
+                    None => pump.run().await,
+                }
             };
             // Nothing that holds the events up may hold up the end of a grace period.
             tokio::select! {

@@ -5,6 +5,7 @@
 //! encryption belong to the transports; classification and answers belong to
 //! [`session`](crate::session).
 
+mod callback;
 mod outbox;
 
 use std::fmt;
@@ -16,6 +17,7 @@ use relay_proto::ids::StreamId;
 use relay_proto::keys::PublicKey;
 use tokio::sync::{mpsc, watch};
 
+pub(crate) use callback::Outcome;
 pub(crate) use outbox::Lane;
 pub use outbox::{Disconnected, Outbox};
 

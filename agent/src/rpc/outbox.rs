@@ -19,10 +19,13 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use exec_proto::rpc::encode_notification;
+use exec_proto::rpc::{RequestId, encode_notification, encode_request, from_json};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
+
+use super::callback::{Callbacks, Outcome};
 
 /// Messages in the ordinary lane. Enough to keep a socket busy; the byte budget is the real bound.
 const MESSAGES: usize = 128;
@@ -33,6 +36,9 @@ const BUDGET_BYTES: usize = 4 << 20;
 
 /// Bytes of prompt messages that wait for the transport: what is urgent is little.
 const PROMPT_BYTES: usize = 256 << 10;
+
+/// Places in the ordinary lane that are left for messages that may not be dropped.
+const RESERVED_MESSAGES: usize = MESSAGES / 4;
 
 /// Messages in the control lane. A client has at most 1024 calls in flight.
 const CONTROL_MESSAGES: usize = 1024;
@@ -63,6 +69,22 @@ pub struct Outbox {
     control: mpsc::Sender<Bytes>,
     /// Cancelled when the writer has ended; makes waiting senders give up.
     closed: CancellationToken,
+    /// Requests to the client.
+    callbacks: Arc<Callbacks>,
+}
+
+/// Why a request to the client has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AskError {
+    /// The connection is gone.
+    #[error(transparent)]
+    Disconnected(#[from] Disconnected),
+    /// Too many requests wait for an answer.
+    #[error("too many requests to the client wait for an answer")]
+    TooMany,
+    /// The client refused, or answered something else.
+    #[error("the client gave no result")]
+    NoResult,
 }
 
 /// A lane with a budget.
@@ -115,6 +137,7 @@ impl Outbox {
                 prompt,
                 control,
                 closed,
+                callbacks: Arc::default(),
             },
             writer,
         )
@@ -149,6 +172,59 @@ impl Outbox {
             return Ok(());
         };
         self.send(lane, message).await
+    }
+
+    /// Sends a notification only if there is room at once, and leaves some for others. Returns
+    /// whether it was sent.
+    pub(crate) fn try_notify<P: Serialize>(&self, method: &'static str, params: &P) -> bool {
+        let Ok(message) = encode_notification(method, params) else {
+            return false;
+        };
+        let bytes = u32::try_from(message.len().max(1)).unwrap_or(u32::MAX);
+        let Way {
+            messages, budget, ..
+        } = &self.ordinary;
+        let share = Arc::clone(budget).try_acquire_many_owned(bytes);
+        let (Ok(share), true) = (share, messages.capacity() > RESERVED_MESSAGES) else {
+            return false;
+        };
+        let queued = Queued {
+            message,
+            _share: share,
+        };
+        messages.try_send(queued).is_ok()
+    }
+
+    /// Makes a request to the client, ahead of ordinary messages, and waits for its result.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError`], also when the connection ends meanwhile. There is no time limit here.
+    ///
+    /// # Cancel safety
+    ///
+    /// The answer to a request that was given up is dropped.
+    pub(crate) async fn ask<P: Serialize, R: DeserializeOwned>(
+        &self,
+        method: &'static str,
+        params: &P,
+    ) -> Result<R, AskError> {
+        let mut waiting = self.callbacks.begin().ok_or(AskError::TooMany)?;
+        let request = encode_request(&waiting.id.into(), method, params, None);
+        let request = request.map_err(|_| AskError::NoResult)?;
+        self.send(Lane::Control, request).await?;
+        let answer = tokio::select! {
+            answer = &mut waiting.answer => answer,
+            () = self.closed.cancelled() => return Err(Disconnected.into()),
+        };
+        let result = answer.map_err(|_| Disconnected)?;
+        let result = result.map_err(|_| AskError::NoResult)?;
+        from_json(&result).map_err(|_| AskError::NoResult)
+    }
+
+    /// Takes the client's answer to a request of ours. Returns whether there was such a request.
+    pub(crate) fn answered(&self, id: &RequestId, outcome: Outcome) -> bool {
+        self.callbacks.answered(id, outcome)
     }
 
     /// Sends an encoded message.

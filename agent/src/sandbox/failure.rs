@@ -16,6 +16,7 @@ pub(crate) enum Stage {
     Placeholders,
     Namespaces,
     Identity,
+    Network,
     Mounts,
     Proc,
     Devices,
@@ -28,7 +29,7 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    const ALL: [(Self, &'static str, &'static str); 13] = [
+    const ALL: [(Self, &'static str, &'static str); 14] = [
         (Self::Request, "request", "receive the request"),
         (
             Self::Placeholders,
@@ -37,6 +38,11 @@ impl Stage {
         ),
         (Self::Namespaces, "namespaces", "create user namespaces"),
         (Self::Identity, "identity", "map the user into a namespace"),
+        (
+            Self::Network,
+            "network",
+            "open the ways out of a network namespace",
+        ),
         (Self::Mounts, "mounts", "build the tree of files"),
         (
             Self::Proc,

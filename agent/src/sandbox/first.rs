@@ -32,10 +32,11 @@ use rustix::process::{
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::failure::{Failure, Stage, at, report_ready};
-use super::launch::{ARGUMENT, Confinement, Launch, Task};
+use super::launch::{ARGUMENT, Confinement, Launch, Received, Task};
 use super::notices::Notices;
 use super::placeholder::Placeholder;
 use super::sys::{self, Fork};
+use super::ways::Ways;
 use super::{enter, landlock, seccomp, worker};
 
 /// Runs this process as the first of a sandbox, if that is what it was started for.
@@ -62,16 +63,25 @@ pub fn run_if_first_process() -> Option<std::process::ExitCode> {
 
 fn run(request: OwnedFd, report: &OwnedFd, noticed: OwnedFd) -> Result<i32, Failure> {
     let signals = sys::hold_signals().map_err(at(Stage::Request))?;
-    let launch = Launch::receive(request).map_err(at(Stage::Request))?;
+    let Received { launch, ways_out } = Launch::receive(request).map_err(at(Stage::Request))?;
+    let ways_out = ways_out.map(sys::adopt).transpose();
+    let ways_out = ways_out.map_err(at(Stage::Request))?;
     // Whoever died before its death signal could be asked for leaves another parent behind.
     let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
     if parent != launch.parent {
         return Err(at(Stage::Request)(io::Error::other("the executor is gone")));
     }
     let Launch {
-        confinement, task, ..
+        confinement,
+        task,
+        ways,
+        ..
     } = launch;
     let Some(files) = &confinement.files else {
+        if confinement.isolation.is_some() {
+            let problem = io::Error::from(io::ErrorKind::InvalidInput);
+            return Err(at(Stage::Request)(problem));
+        }
         // Nobody would be there to answer.
         confine(&confinement, Listen::No)?;
         drop(signals);
@@ -90,15 +100,27 @@ fn run(request: OwnedFd, report: &OwnedFd, noticed: OwnedFd) -> Result<i32, Fail
         rustix::process::getegid().as_raw(),
     );
     set_parent_process_death_signal(Some(END)).map_err(at(Stage::Privileges))?;
-    let init = match sys::fork(namespaces(confinement.network)) {
+    let ways = Ways {
+        ports: ways,
+        out: ways_out,
+    };
+    let init = match sys::fork(namespaces(&confinement)) {
         Ok(Fork::Child) => {
-            let code = init(&confinement, task, report, noticed, &signals, identity)
-                .unwrap_or_else(|failure| {
-                    if let Ok(report) = report.try_clone() {
-                        failure.report(report);
-                    }
-                    FAILED.into()
-                });
+            let code = init(
+                &confinement,
+                task,
+                report,
+                noticed,
+                &signals,
+                identity,
+                ways,
+            )
+            .unwrap_or_else(|failure| {
+                if let Ok(report) = report.try_clone() {
+                    failure.report(report);
+                }
+                FAILED.into()
+            });
             sys::exit(code)
         }
         Ok(Fork::Parent(init)) => init,
@@ -112,11 +134,11 @@ fn run(request: OwnedFd, report: &OwnedFd, noticed: OwnedFd) -> Result<i32, Fail
     sys::exit(code)
 }
 
-fn namespaces(network: NetworkAccess) -> libc::c_int {
+fn namespaces(confinement: &Confinement) -> libc::c_int {
     let always = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC;
-    match network {
-        NetworkAccess::Restricted => always | libc::CLONE_NEWNET,
-        NetworkAccess::Enabled => always,
+    match (confinement.network, confinement.isolation) {
+        (NetworkAccess::Restricted, _) | (_, Some(_)) => always | libc::CLONE_NEWNET,
+        (NetworkAccess::Enabled, None) => always,
     }
 }
 
@@ -168,9 +190,13 @@ fn init(
     noticed: OwnedFd,
     signals: &OwnedFd,
     identity: (u32, u32),
+    ways: Ways,
 ) -> Result<i32, Failure> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Stage::Privileges))?;
     keep_identity(identity).map_err(at(Stage::Identity))?;
+    if confinement.isolation.is_some() {
+        ways.open().map_err(at(Stage::Network))?;
+    }
     let terminal = matches!(task, Task::Program { terminal: true, .. });
     if let Some(files) = &confinement.files {
         let stdin = terminal.then(rustix::stdio::stdin);
@@ -285,6 +311,7 @@ fn confine(confinement: &Confinement, listen: Listen) -> Result<Option<OwnedFd>,
         network: confinement.network,
         namespaces: confinement.files.is_some(),
         notices: listen == Listen::Yes,
+        isolation: confinement.isolation,
     };
     let install = |mode: seccomp::Mode| {
         let mut filter = seccomp::filter(mode)?;

@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
@@ -26,6 +27,16 @@ pub(crate) struct Launch {
     pub(crate) task: Task,
     /// Whoever waits for the outcome. If it is gone, nothing shall run.
     pub(crate) parent: i32,
+    /// Ports of loopback inside whose listeners the executor gets.
+    pub(crate) ways: Vec<u16>,
+}
+
+/// What the first process finds among its descriptors.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Received {
+    pub(super) launch: Launch,
+    /// Where the listeners go.
+    pub(super) ways_out: Option<i32>,
 }
 
 /// What a program is confined to.
@@ -34,6 +45,16 @@ pub(crate) struct Confinement {
     /// `None`: files are as without a sandbox, and no namespaces are used.
     pub(crate) files: Option<MountPlan>,
     pub(crate) network: NetworkAccess,
+    /// Set if there is a network, of which only the ways of [`Launch::ways`] lead out. Files are
+    /// confined then.
+    pub(crate) isolation: Option<Isolation>,
+}
+
+/// How a program is kept from any network but its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Isolation {
+    /// Whether it may connect to Unix sockets, by whatever path it sees.
+    pub(crate) all_unix_sockets: bool,
 }
 
 /// What runs in the sandbox.
@@ -65,7 +86,9 @@ pub(crate) struct Prepared {
     /// Where notices arrive; see [`notices`](super::notices). Non-blocking.
     pub(crate) notices: OwnedFd,
     /// What the process needs to inherit. To be given on between fork and exec.
-    pub(crate) inherited: Arc<[OwnedFd; 3]>,
+    pub(crate) inherited: Arc<[OwnedFd]>,
+    /// Where the listeners come from, if there are any.
+    pub(crate) ways: Option<UnixStream>,
 }
 
 impl Launch {
@@ -75,7 +98,16 @@ impl Launch {
     ///
     /// If the system gives no memory file or pipe.
     pub(crate) fn prepare(&self) -> io::Result<Prepared> {
-        let text = serde_json::to_vec(self)?;
+        let (ways, ways_out) = if self.ways.is_empty() {
+            (None, None)
+        } else {
+            let (ours, theirs) = UnixStream::pair()?;
+            (Some(ours), Some(OwnedFd::from(theirs)))
+        };
+        let text = serde_json::to_vec(&ReceivedRef {
+            launch: self,
+            ways_out: ways_out.as_ref().map(OwnedFd::as_raw_fd),
+        })?;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let mut file = File::from(rustix::fs::memfd_create("sandbox-request", flags)?);
         file.write_all(&text)?;
@@ -96,16 +128,27 @@ impl Launch {
             command,
             outcome,
             notices,
-            inherited: Arc::new([file.into(), report, noticed]),
+            inherited: [file.into(), report, noticed]
+                .into_iter()
+                .chain(ways_out)
+                .collect(),
+            ways,
         })
     }
 
     /// Reads the request from the memory file.
-    pub(super) fn receive(file: OwnedFd) -> io::Result<Self> {
+    pub(super) fn receive(file: OwnedFd) -> io::Result<Received> {
         let mut text = Vec::new();
         File::from(file).read_to_end(&mut text)?;
         Ok(serde_json::from_slice(&text)?)
     }
+}
+
+/// [`Received`], to be written.
+#[derive(Serialize)]
+struct ReceivedRef<'a> {
+    launch: &'a Launch,
+    ways_out: Option<i32>,
 }
 
 /// `NAME=value`.

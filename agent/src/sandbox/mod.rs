@@ -10,6 +10,7 @@
 //! - [`launch`] hands it to a process of our own program, in [`first`], which calls [`enter`],
 //!   [`landlock`] and [`seccomp`] (over [`bpf`]) and then executes the client's program. [`failure`] tells of it.
 //! - [`placeholder`] keeps names free that do not exist.
+//! - [`ways`] makes the only ways out of a network namespace.
 //! - [`worker`] serves file requests from inside a sandbox.
 //! - [`notices`] tells what the kernel refused; [`denial`] judges whether a program failed because of it.
 //!
@@ -35,19 +36,21 @@ mod sys;
 #[cfg(test)]
 pub(crate) mod testing;
 mod view;
+mod ways;
 mod worker;
 
 use std::path::Path;
 
-use exec_proto::sandbox::SandboxContext;
+use exec_proto::sandbox::{NetworkAccess, Permissions, SandboxContext};
 use rustix::process::Signal;
 
 pub(crate) use failure::{Failure, MAX_BYTES as OUTCOME_BYTES, parse as parse_outcome};
 pub use first::run_if_first_process;
-pub(crate) use launch::{Confinement, Launch, Prepared, Task, variable};
+pub(crate) use launch::{Confinement, Isolation, Launch, Prepared, Task, variable};
 pub(crate) use notices::any as any_notice;
 pub(crate) use policy::Purpose;
 pub(crate) use refusal::Refusal;
+pub(crate) use ways::receive as receive_ways;
 pub(crate) use worker::{Answer, Request, frame, receive};
 
 /// What a context asks to enforce on this host; `None` if nothing. Looks at files, so it may block.
@@ -73,7 +76,35 @@ pub(crate) fn confinement(
     Ok(Some(Confinement {
         files,
         network: policy.network,
+        isolation: None,
     }))
+}
+
+/// What a context asks to enforce on a command whose network is managed: always something.
+///
+/// # Errors
+///
+/// As [`confinement`].
+pub(crate) fn isolated(
+    context: &SandboxContext,
+    purpose: Purpose<'_>,
+    temporary: Option<&Path>,
+    isolation: Isolation,
+) -> Result<Confinement, Refusal> {
+    let mut context = context.clone();
+    // Nothing of the host's network is there, so nothing has to be hidden because of it.
+    if let Permissions::Managed { network, .. } | Permissions::External { network } =
+        &mut context.permissions
+    {
+        *network = NetworkAccess::Restricted;
+    }
+    let files = confinement(&context, purpose, temporary)?.and_then(|confined| confined.files);
+    Ok(Confinement {
+        // A network namespace of its own needs the others, too.
+        files: Some(files.unwrap_or_else(steps::MountPlan::unrestricted)),
+        network: NetworkAccess::Enabled,
+        isolation: Some(isolation),
+    })
 }
 
 /// What to send to the first process of a sandbox so that the program's group gets `signal`.

@@ -13,6 +13,7 @@ use std::io;
 use exec_proto::sandbox::NetworkAccess;
 use libc::sock_filter;
 
+use super::Isolation;
 use super::bpf::{Answer, Condition, Len, Op, Rule, compile};
 use super::calls::{ADMINISTRATION, ALLOWED, MESSAGING, REFUSED, TRACING};
 
@@ -24,6 +25,8 @@ pub(crate) struct Mode {
     pub(crate) namespaces: bool,
     /// Whether somebody listens to what is refused.
     pub(crate) notices: bool,
+    /// Set if the network is one that nothing else is in.
+    pub(crate) isolation: Option<Isolation>,
 }
 
 /// The program for the kernel.
@@ -50,7 +53,8 @@ fn rules(mode: Mode) -> BTreeMap<i64, Rule> {
     } else {
         allowed.extend(ADMINISTRATION);
     }
-    if !mode.namespaces || mode.network == NetworkAccess::Restricted {
+    let reachable = mode.network == NetworkAccess::Enabled && mode.isolation.is_none();
+    if !mode.namespaces || !reachable {
         always(TRACING, telling);
     } else {
         allowed.extend(TRACING);
@@ -80,8 +84,28 @@ fn rules(mode: Mode) -> BTreeMap<i64, Rule> {
         let families = families.iter().map(|family| family.cast_unsigned().into());
         families.map(|family| is(0, op, family)).collect()
     };
-    match mode.network {
-        NetworkAccess::Enabled => {
+    // What stays connected to one other. Datagrams can be addressed one by one, which a filter cannot
+    // see.
+    let pairs_only = || {
+        let datagrams = [libc::SOCK_DGRAM, libc::SOCK_RAW].map(|kind| {
+            let kind = u64::from(kind.cast_unsigned());
+            vec![is(1, Op::MaskedEq(SOCKET_KIND), kind)]
+        });
+        std::iter::once(families(&[libc::AF_UNIX], Op::Ne)).chain(datagrams)
+    };
+    match (mode.network, mode.isolation) {
+        (NetworkAccess::Enabled, Some(isolation)) => {
+            let mut known = vec![libc::AF_INET, libc::AF_INET6];
+            if isolation.all_unix_sockets {
+                known.push(libc::AF_UNIX);
+            } else {
+                for other in pairs_only() {
+                    when(libc::SYS_socketpair, other, REFUSE);
+                }
+            }
+            when(libc::SYS_socket, families(&known, Op::Ne), REFUSE);
+        }
+        (NetworkAccess::Enabled, None) => {
             let known = [
                 libc::AF_UNIX,
                 libc::AF_INET,
@@ -90,17 +114,14 @@ fn rules(mode: Mode) -> BTreeMap<i64, Rule> {
             ];
             when(libc::SYS_socket, families(&known, Op::Ne), REFUSE);
         }
-        NetworkAccess::Restricted => {
+        (NetworkAccess::Restricted, _) => {
             // What other families are asked for is often only a look around.
             for family in [libc::AF_INET, libc::AF_INET6] {
                 when(libc::SYS_socket, families(&[family], Op::Eq), telling);
             }
             for call in [libc::SYS_socket, libc::SYS_socketpair] {
-                when(call, families(&[libc::AF_UNIX], Op::Ne), REFUSE);
-                // Datagrams can be addressed one by one, which a filter cannot see.
-                for kind in [libc::SOCK_DGRAM, libc::SOCK_RAW] {
-                    let kind = u64::from(kind.cast_unsigned());
-                    when(call, vec![is(1, Op::MaskedEq(SOCKET_KIND), kind)], REFUSE);
+                for other in pairs_only() {
+                    when(call, other, REFUSE);
                 }
             }
             let addressed = Condition {

@@ -102,6 +102,14 @@ impl MountPlan {
         Ok(builder.finish())
     }
 
+    /// Every file as the host has it, but for what no command may touch.
+    pub(crate) fn unrestricted() -> Self {
+        Self {
+            base: Base::Host { writable: true },
+            steps: Vec::new(),
+        }
+    }
+
     /// Where files may be written, for the second layer.
     pub(crate) fn writable(&self) -> impl Iterator<Item = &Path> {
         let base = matches!(self.base, Base::Host { writable: true }).then_some(Path::new("/"));

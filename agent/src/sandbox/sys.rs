@@ -281,6 +281,30 @@ pub(super) fn close_others(keep: &[BorrowedFd<'_>]) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes the loopback interface of this process's network namespace usable.
+pub(super) fn raise_loopback() -> io::Result<()> {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, flags, None)?;
+    let mut request = MaybeUninit::<libc::ifreq>::zeroed();
+    // JUSTIFICATION: no wrapper; the other interface to it is netlink, with far more code.
+    // SAFETY: all bytes zero are a valid value of that structure. The name ends with zeros, and the
+    // call reads the name and the flags of a structure that lives until it returns.
+    let result = unsafe {
+        let request = request.assume_init_mut();
+        for (place, byte) in request.ifr_name.iter_mut().zip(b"lo") {
+            *place = byte.cast_signed() as libc::c_char;
+        }
+        request.ifr_ifru.ifru_flags = UP;
+        libc::ioctl(
+            socket.as_raw_fd(),
+            libc::SIOCSIFFLAGS as _,
+            &raw const *request,
+        )
+    };
+    check(libc::c_long::from(result))
+}
+
 fn check(result: libc::c_long) -> io::Result<()> {
     if result < 0 {
         Err(io::Error::last_os_error())
@@ -288,6 +312,9 @@ fn check(result: libc::c_long) -> io::Result<()> {
         Ok(())
     }
 }
+
+/// An interface's flags: up and running.
+const UP: libc::c_short = 0x41;
 
 // From the kernel's `fcntl.h`; the C library's bindings lack them.
 const DN_DELETE: libc::c_int = 0x8;

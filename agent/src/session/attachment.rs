@@ -19,11 +19,11 @@ impl Attachment {
             .clone()
     }
 
-    pub(super) fn attach(&self, outbox: Outbox) {
+    pub(crate) fn attach(&self, outbox: Outbox) {
         *self.outbox.lock().unwrap_or_else(PoisonError::into_inner) = Some(outbox);
     }
 
-    pub(super) fn detach(&self) {
+    pub(crate) fn detach(&self) {
         *self.outbox.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }

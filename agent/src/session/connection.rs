@@ -29,7 +29,7 @@ use super::place::Holder;
 use super::registry::{AttachedSession, Sessions};
 use crate::http::Upload;
 use crate::process::Reservation;
-use crate::rpc::{Disconnected, Lane, Outbox, PeerLabel, Transport};
+use crate::rpc::{Disconnected, Lane, Outbox, Outcome, PeerLabel, Transport};
 
 /// Requests that were read and not answered. A client has at most 1024 calls in flight.
 const MAX_PENDING: usize = 1024;
@@ -243,10 +243,16 @@ impl Connection {
                 }
             }
             Ok(Message::Notification { .. }) => Err(End::Violation("unknown notification")),
-            // The executor asks nothing, so nothing can be answered.
-            Ok(Message::Response { .. } | Message::Error { .. }) => {
-                Err(End::Violation("answer to a request that was never sent"))
-            }
+            Ok(Message::Response { id, result }) => self.client_answered(&id, Ok(result)),
+            Ok(Message::Error { id, error }) => self.client_answered(&id, Err(error)),
+        }
+    }
+
+    fn client_answered(&self, id: &RequestId, outcome: Outcome) -> Result<(), End> {
+        if self.outbox.answered(id, outcome) {
+            Ok(())
+        } else {
+            Err(End::Violation("answer to a request that was never sent"))
         }
     }
 

@@ -16,6 +16,10 @@ pub(crate) struct Client {
     events: VecDeque<Value>,
     last_id: i64,
     pub(crate) place: Place,
+    /// Notices and questions about the network.
+    pub(crate) network: Vec<Value>,
+    /// What such questions are answered with.
+    pub(crate) decision: Value,
     /// Where every user can execute them.
     programs: tempfile::TempDir,
 }
@@ -175,6 +179,8 @@ impl Client {
             events: VecDeque::new(),
             last_id: 0,
             place: Place::new(),
+            network: Vec::new(),
+            decision: json!({"type": "deny", "reason": "no"}),
             programs,
         };
         client.ok("initialize", json!({"clientName": "test"}));
@@ -294,6 +300,13 @@ impl Client {
                 finished.denied = params["sandboxDenied"].as_bool().unwrap();
             }
             "process/closed" => return true,
+            "network/policyDecision" => self.network.push(event),
+            "network/policyRequest" => {
+                let result = json!({"decision": self.decision});
+                self.executor
+                    .send(&json!({"id": event["id"], "result": result}));
+                self.network.push(event);
+            }
             other => panic!("unexpected {other}"),
         }
         false

@@ -18,6 +18,8 @@ mod files;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod network;
+#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod probe;

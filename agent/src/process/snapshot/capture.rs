@@ -51,6 +51,7 @@ pub(super) async fn capture(
         stdio: StdioKind::Capture,
         extra: None,
         confinement: confinement.cloned(),
+        ways: Vec::new(),
     };
     let mut spawned = config.spawner.spawn(request).await.ok()?;
     let (_, output) = spawned.outputs.pop()?;

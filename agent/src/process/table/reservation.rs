@@ -9,11 +9,12 @@ use exec_proto::sandbox::{SandboxContext, SandboxType};
 use tokio::sync::oneshot;
 
 use super::{ProcessTable, TableConfig};
+use crate::network;
 use crate::process::MAX_PROCESS_ID_BYTES;
 use crate::process::pty::Size;
 use crate::process::snapshot::{self, Restored};
 use crate::process::spawn::{SpawnRequest, StdioKind};
-use crate::sandbox::{self, Confinement, Purpose};
+use crate::sandbox::{self, Confinement, Isolation, Purpose};
 
 /// An id that is taken and a request that is checked. Dropping it frees the id.
 #[derive(Debug)]
@@ -86,9 +87,11 @@ impl Reservation {
             return Err(RpcError::internal("the request was started before"));
         };
         let config = &self.table.config;
+        let network = network::Plan::new(params)?;
+        let isolation = network.as_ref().and_then(network::Plan::isolation);
         let confinement = match &params.sandbox {
             None => None,
-            Some(context) => confinement(context, &self.cwd, config).await?,
+            Some(context) => confinement(context, &self.cwd, config, isolation).await?,
         };
         let restored = self
             .table
@@ -122,6 +125,20 @@ impl Reservation {
                 .entry("TERM".into())
                 .or_insert_with(|| term.into());
         }
+        let opening = match network {
+            None => None,
+            Some(plan) => {
+                let surroundings = network::Surroundings {
+                    questions: Arc::clone(&self.table.questions),
+                    attachment: Arc::clone(&self.table.attachment),
+                };
+                Some(plan.open(&mut variables, surroundings).await?)
+            }
+        };
+        let ways = match &opening {
+            Some(network::Opening::Sandbox(routes)) => routes.ports(),
+            _ => Vec::new(),
+        };
         let request = SpawnRequest {
             argv,
             arg0: params.arg0.clone(),
@@ -134,15 +151,27 @@ impl Reservation {
             },
             extra,
             confinement,
+            ways,
         };
         let sandbox_type = match request.confinement {
             Some(_) => SandboxType::LinuxSeccomp,
             None => SandboxType::None,
         };
-        let spawned = config.spawner.spawn(request).await?;
+        let mut spawned = config.spawner.spawn(request).await?;
+        let gateway = match opening {
+            None => Ok(None),
+            Some(network::Opening::Host(gateway)) => Ok(Some(gateway)),
+            Some(network::Opening::Sandbox(routes)) => spawned
+                .listeners()
+                .and_then(|listeners| routes.with(listeners).map(Some)),
+        };
+        let gateway = gateway.map_err(|err| {
+            spawned.kill();
+            RpcError::internal(format!("failed to start network proxy: {err}"))
+        })?;
         let gate = self
             .table
-            .adopt(params, spawned)
+            .adopt(params, spawned, gateway)
             .map_err(|err| RpcError::internal(err.to_string()))?;
         let process_id = params.process_id.clone();
         self.params = None;
@@ -167,12 +196,17 @@ async fn confinement(
     context: &SandboxContext,
     cwd: &Path,
     config: &TableConfig,
+    isolation: Option<Isolation>,
 ) -> Result<Option<Confinement>, RpcError> {
     let (context, cwd) = (context.clone(), cwd.to_owned());
     let environment = Arc::clone(&config.environment);
     let evaluate = move || {
         let temporary = environment.variable("TMPDIR").map(Path::new);
-        sandbox::confinement(&context, Purpose::Command(&cwd), temporary)
+        let purpose = Purpose::Command(&cwd);
+        match isolation {
+            Some(isolation) => sandbox::isolated(&context, purpose, temporary, isolation).map(Some),
+            None => sandbox::confinement(&context, purpose, temporary),
+        }
     };
     match tokio::task::spawn_blocking(evaluate).await {
         Ok(confinement) => confinement.map_err(sandbox::Refusal::for_process),
@@ -204,14 +238,5 @@ pub(super) fn check(params: &StartParams) -> Result<(), RpcError> {
     if let Some(snapshot) = &params.shell_snapshot {
         snapshot::check(snapshot)?;
     }
-    if params.enforce_managed_network {
-        return refuse("managed networking cannot be enforced on this executor");
-    }
-    if params.managed_network.is_some() {
-        return refuse("managedNetwork is not supported by this executor");
-    }
-    if params.network_proxy.is_some() {
-        return refuse("networkProxy is not supported by this executor");
-    }
-    Ok(())
+    network::Plan::new(params).map(|_| ())
 }

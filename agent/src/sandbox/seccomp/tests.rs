@@ -13,6 +13,7 @@ const fn mode(network: NetworkAccess, namespaces: bool) -> Mode {
         network,
         namespaces,
         notices: false,
+        isolation: None,
     }
 }
 
@@ -142,4 +143,42 @@ fn only_what_says_something_about_the_policy_is_told() {
     // Asked for by way of trying, and everybody has another way.
     assert_eq!(ask(mode, libc::SYS_connect, [0; 6]), EPERM);
     assert_eq!(ask(mode, libc::SYS_io_uring_setup, [0; 6]), EPERM);
+}
+
+#[test]
+fn a_managed_network_has_no_local_sockets_unless_all_of_them() {
+    let isolated = |all_unix_sockets| Mode {
+        isolation: Some(Isolation { all_unix_sockets }),
+        ..mode(NetworkAccess::Enabled, true)
+    };
+    for mode in [isolated(false), isolated(true)] {
+        for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM] {
+            for family in [libc::AF_INET, libc::AF_INET6] {
+                assert_eq!(socket(mode, family, kind), ALLOW);
+            }
+        }
+        for family in [libc::AF_NETLINK, libc::AF_VSOCK, libc::AF_PACKET] {
+            assert_eq!(socket(mode, family, libc::SOCK_RAW), EPERM);
+        }
+        for call in [libc::SYS_connect, libc::SYS_bind, libc::SYS_listen] {
+            assert_eq!(ask(mode, call, [0; 6]), ALLOW);
+        }
+        assert_eq!(ask(mode, libc::SYS_ptrace, [0; 6]), EPERM);
+    }
+    let pair = |mode, kind: libc::c_int| {
+        let (family, kind) = (libc::AF_UNIX.cast_unsigned(), kind.cast_unsigned());
+        let arguments = [family.into(), kind.into(), 0, 0, 0, 0];
+        ask(mode, libc::SYS_socketpair, arguments)
+    };
+    assert_eq!(
+        socket(isolated(false), libc::AF_UNIX, libc::SOCK_STREAM),
+        EPERM
+    );
+    assert_eq!(
+        socket(isolated(true), libc::AF_UNIX, libc::SOCK_STREAM),
+        ALLOW
+    );
+    assert_eq!(pair(isolated(false), libc::SOCK_STREAM), ALLOW);
+    assert_eq!(pair(isolated(false), libc::SOCK_DGRAM), EPERM);
+    assert_eq!(pair(isolated(true), libc::SOCK_DGRAM), ALLOW);
 }
