@@ -26,7 +26,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    Dial, Error,
+    Dial, Error, NetworkDecider,
     engine::{
         Engine, Job, Shared,
         call::{Asker, Call, Retry, Room},
@@ -43,6 +43,8 @@ pub struct ClientConfig {
     pub connect_budget: Duration,
     /// How a lost connection is restored.
     pub recovery: RecoveryConfig,
+    /// Who answers the executor's questions about the network; see [`Network::ask`](crate::Network::ask).
+    pub network: NetworkDecider,
 }
 
 impl Default for ClientConfig {
@@ -50,6 +52,7 @@ impl Default for ClientConfig {
         Self {
             connect_budget: limits::CONNECT_BUDGET,
             recovery: RecoveryConfig::default(),
+            network: NetworkDecider::default(),
         }
     }
 }
@@ -154,6 +157,7 @@ impl Client {
         let engine = Engine::new(
             dial.clone(),
             config.recovery.clone(),
+            config.network.clone(),
             queue,
             cancel.clone(),
             shared.clone(),

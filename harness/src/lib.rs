@@ -36,6 +36,7 @@ pub mod forward;
 mod generation;
 mod http;
 pub mod limits;
+mod network;
 mod order;
 mod process;
 pub mod proxy;
@@ -51,6 +52,7 @@ pub use filesystem::{
     Missing, OnError, Recursion, download, upload,
 };
 pub use http::{HttpRequest, HttpResponse};
+pub use network::{Network, NetworkDecider, NetworkDecision, NetworkProtocol, NetworkRequest};
 pub use process::{
     Command, ExitStatus, Output, OutputStream, Overflow, Process, ProcessControl, ProcessEvent,
     Stdin, TtySize,

@@ -34,8 +34,13 @@ pub const QUEUE_ITEMS: usize = 16 * 1024;
 /// Bytes of one response body that wait for their reader. Beyond it the connection is not read.
 pub const BODY_QUEUE_BYTES: usize = 8 << 20;
 
-/// Refusals of requests of the executor that wait to be sent. Beyond it the connection is dropped.
-pub const REFUSALS_QUEUED: usize = 64;
+/// Answers to requests of the executor that wait to be sent. Beyond it the connection is dropped.
+/// Leaves room for every [`NETWORK_QUESTIONS`] at once.
+pub const REFUSALS_QUEUED: usize = 320;
+
+/// Questions about the network without an answer. Beyond it they are denied; executors ask at most
+/// 256 at a time.
+pub const NETWORK_QUESTIONS: usize = 256;
 
 /// JSON messages between the session task and a transport, each way.
 pub const TRANSPORT_MESSAGES: usize = 64;

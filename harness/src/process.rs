@@ -24,7 +24,7 @@ use exec_proto::{
 };
 
 use crate::{
-    Client, Error,
+    Client, Error, Network,
     engine::{
         Job,
         call::{Asker, Retry},
@@ -131,6 +131,7 @@ pub struct Command {
     tty: Option<TtySize>,
     stdin: Stdin,
     overflow: Overflow,
+    network: Option<Network>,
 }
 
 impl Command {
@@ -145,7 +146,15 @@ impl Command {
             tty: None,
             stdin: Stdin::Null,
             overflow: Overflow::ReadBack,
+            network: None,
         }
+    }
+
+    /// Limits what it may reach over the network. Default: whatever the executor can.
+    #[must_use]
+    pub fn network(mut self, network: Network) -> Self {
+        self.network = Some(network);
+        self
     }
 
     /// Sets a variable, over what is inherited.
@@ -230,7 +239,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Error::Rpc`] when the executor cannot start it, [`Error::Misuse`] for an empty command.
+    /// [`Error::Rpc`] when the executor cannot start it, [`Error::Misuse`] for an empty command,
+    /// [`Error::Unsupported`] when its network is limited and the executor cannot do that.
     ///
     /// # Cancel safety
     ///
@@ -240,6 +250,9 @@ impl Client {
             return Err(Error::Misuse("the command is empty".into()));
         }
         let info = self.info();
+        if command.network.is_some() && !info.capabilities.network_proxy_launch {
+            return Err(Error::Unsupported("limiting the network of a program"));
+        }
         let cwd = match command.cwd.or(info.cwd) {
             Some(cwd) => cwd,
             None => PathUri::parse("file:///").map_err(|error| Error::Misuse(error.to_string()))?,
@@ -284,10 +297,10 @@ impl Client {
             tty: command.tty.is_some(),
             pipe_stdin,
             arg0: None,
-            sandbox: None,
-            enforce_managed_network: false,
+            sandbox: command.network.as_ref().map(|_| Network::sandbox()),
+            enforce_managed_network: command.network.is_some(),
             managed_network: None,
-            network_proxy: None,
+            network_proxy: command.network.map(Network::into_proxy),
             terminal: options,
         };
         let (queue, route) = self.route(command.overflow);

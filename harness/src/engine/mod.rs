@@ -42,8 +42,11 @@ use std::{
 use bytes::Bytes;
 use exec_proto::{
     environment::{Capabilities, Info},
-    http, process as wire, rpc,
+    http,
+    network::POLICY_REQUEST,
+    process as wire, rpc,
 };
+use futures_util::StreamExt as _;
 use relay_proto::keys::PublicKey;
 use serde_json::value::RawValue;
 use tokio::{
@@ -53,12 +56,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Dial, Error, client::RecoveryConfig, generation::Generation, limits, transport::Resumptions,
+    Dial, Error, NetworkDecider, client::RecoveryConfig, generation::Generation, limits,
+    transport::Resumptions,
 };
 
 mod abandoned;
 pub(crate) mod call;
 mod notification;
+mod question;
 mod recovery;
 pub(crate) mod route;
 pub(crate) mod tcp;
@@ -141,6 +146,8 @@ pub(crate) struct Engine {
     shared: Arc<Shared>,
     pending: Pending,
     refusals: VecDeque<Bytes>,
+    decider: NetworkDecider,
+    questions: question::Questions,
     processes: HashMap<String, ProcessRoute>,
     bodies: HashMap<String, BodyRoute>,
     streams: HashMap<String, TcpRoute>,
@@ -158,6 +165,7 @@ impl Engine {
     pub(crate) fn new(
         dial: Arc<dyn Dial>,
         recovery: RecoveryConfig,
+        decider: NetworkDecider,
         jobs: mpsc::Receiver<Job>,
         cancel: CancellationToken,
         shared: Arc<Shared>,
@@ -170,6 +178,8 @@ impl Engine {
             shared,
             pending: Pending::new(),
             refusals: VecDeque::new(),
+            decider,
+            questions: question::Questions::new(),
             processes: HashMap::new(),
             bodies: HashMap::new(),
             streams: HashMap::new(),
@@ -236,6 +246,11 @@ impl Engine {
                     },
                     None => break Ended::Lost(connection_ended()),
                 },
+                Some((id, answer)) = self.questions.next() => {
+                    if let Err(error) = self.decided(&id, answer) {
+                        break Ended::Lost(error);
+                    }
+                }
                 () = self.shared.drained.notified() => {
                     self.read_back();
                     self.give_up_abandoned();
@@ -330,14 +345,23 @@ impl Engine {
                 self.answered(&id, Err(error));
             }
             rpc::Message::Notification { method, params } => self.notified(&method, &params)?,
+            rpc::Message::Request {
+                id, method, params, ..
+            } if method == POLICY_REQUEST => self.asked(id, &params)?,
             rpc::Message::Request { id, method, .. } => {
-                if self.refusals.len() >= limits::REFUSALS_QUEUED {
-                    return Err(Error::Protocol("it makes requests without end".into()));
-                }
                 let refusal = rpc::RpcError::method_not_found(&method);
-                self.refusals.push_back(rpc::encode_error(&id, &refusal));
+                self.reply(rpc::encode_error(&id, &refusal))?;
             }
         }
+        Ok(())
+    }
+
+    /// Queues the answer to a request of the executor.
+    fn reply(&mut self, answer: Bytes) -> Result<(), Error> {
+        if self.refusals.len() >= limits::REFUSALS_QUEUED {
+            return Err(Error::Protocol("it makes requests without end".into()));
+        }
+        self.refusals.push_back(answer);
         Ok(())
     }
 
@@ -537,6 +561,7 @@ impl Engine {
     fn connection_lost(&mut self) {
         self.shared.generation.fetch_add(1, Ordering::AcqRel);
         self.refusals.clear();
+        self.questions.clear();
         for (_, body) in self.bodies.drain() {
             body.fail(Error::ConnectionLost(http::REQUEST));
         }

@@ -1,6 +1,7 @@
 //! A client against a scripted executor over channels.
 
 mod extensions;
+mod questions;
 mod streams;
 
 use std::{
@@ -584,7 +585,7 @@ async fn handshake_without_answer_is_given_up_after_its_time() {
 #[tokio::test(start_paused = true)]
 async fn request_of_the_executor_that_is_not_known_is_refused() {
     let (_client, mut peer, _script, _connections) = connected().await;
-    peer.send(json!({ "id": 7, "method": "network/policyRequest", "params": {} }))
+    peer.send(json!({ "id": 7, "method": "network/unheardOf", "params": {} }))
         .await;
     let refusal = peer.receive().await;
     assert_eq!(refusal["id"], 7);

@@ -12,6 +12,7 @@ mod fairness;
 mod faults;
 mod forward;
 mod interop;
+mod network;
 mod sandbox;
 mod session;
 mod turn;

@@ -210,6 +210,10 @@ pub(crate) struct Place {
     /// Working directory [default: the executor's]
     #[arg(long, short, value_name = "DIR")]
     pub(crate) workdir: Option<String>,
+    /// Let it reach only these hosts, over a proxy that its variables name: HOST, *.HOST (below),
+    /// **.HOST (it and below), * (every public one); may be repeated
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) allow_host: Vec<String>,
 }
 
 /// Arguments of `cp`.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use harness::{
-    Client, Command, Error, ExitStatus, OutputStream, Overflow, Process, ProcessControl,
+    Client, Command, Error, ExitStatus, Network, OutputStream, Overflow, Process, ProcessControl,
     ProcessEvent, Stdin, TtySize,
 };
 use serde_json::json;
@@ -201,6 +201,9 @@ fn command(
     }
     if let Some(directory) = &place.workdir {
         command = command.cwd(client.resolve(directory)?);
+    }
+    if !place.allow_host.is_empty() {
+        command = command.network(Network::only(place.allow_host.iter().cloned()));
     }
     Ok(command)
 }
@@ -509,7 +512,7 @@ mod tests {
     fn variables_are_set_or_passed_on() {
         let place = |env: &[&str]| Place {
             env: env.iter().map(|text| (*text).to_owned()).collect(),
-            workdir: None,
+            ..Place::default()
         };
         let set = variables(&place(&["A=1", "B=x=y", "C="])).unwrap();
         let expected = [("A", "1"), ("B", "x=y"), ("C", "")];
