@@ -112,24 +112,25 @@ impl PathUri {
         if url.host().is_none()
             && let Some(encoded) = path.strip_prefix(FALLBACK_PREFIX)
         {
-            return Ok(Self::from_fallback(&url, encoded));
+            return Self::from_fallback(&url, encoded);
         }
+        let is_foreign = url.host().is_some() || has_drive(path);
         let segments: Vec<Vec<u8>> = path
             .split('/')
             .skip(1)
             .map(|segment| percent_decode_str(segment).collect())
             .collect();
-        if segments
-            .iter()
-            .flatten()
-            .any(|byte| matches!(byte, 0 | b'/'))
-        {
+        let mut bytes = segments.iter().flatten();
+        if bytes.any(|byte| *byte == 0 || (*byte == b'/' && !is_foreign)) {
             return Err(ForeignPath {
                 uri: url.to_string(),
             }
             .into());
         }
-        Ok(Self::from_segments(url.host_str(), segments))
+        if is_foreign {
+            return Ok(Self::foreign(&url));
+        }
+        Ok(Self::from_segments(&segments))
     }
 
     /// The URI of a native absolute path. Repeated and trailing slashes and `.` components vanish.
@@ -147,12 +148,9 @@ impl PathUri {
         let mut native = vec![b'/'];
         native.extend_from_slice(&segments.join(&b'/'));
         let text = if needs_fallback(&native) {
-            format!(
-                "file://{FALLBACK_PREFIX}{}",
-                URL_SAFE_NO_PAD.encode(&native)
-            )
+            fallback_text(&native)
         } else {
-            canonical_text(None, &segments)
+            canonical_text(&segments)
         };
         Some(Self {
             text,
@@ -179,32 +177,42 @@ impl PathUri {
         &self.text
     }
 
-    fn from_segments(host: Option<&str>, mut segments: Vec<Vec<u8>>) -> Self {
-        let drive = segments.first_mut().filter(|first| is_drive(first));
-        let is_foreign = host.is_some() || drive.is_some();
-        if let Some(drive) = drive {
-            drive.make_ascii_uppercase();
+    /// A URI of another kind of host stays as it came, but for the letter of a drive.
+    fn foreign(url: &Url) -> Self {
+        let mut path = url.path().to_owned();
+        if url.host().is_none()
+            && let Some(letter) = path.get_mut(1..2)
+        {
+            letter.make_ascii_uppercase();
         }
-        let text = canonical_text(host, &segments);
-        let target = if is_foreign {
-            Target::Foreign
-        } else {
-            let mut native = vec![b'/'];
-            native.extend_from_slice(&segments.join(&b'/'));
-            Target::Native(native)
-        };
-        Self { text, target }
+        Self {
+            text: format!("file://{}{path}", url.host_str().unwrap_or_default()),
+            target: Target::Foreign,
+        }
     }
 
-    fn from_fallback(url: &Url, encoded: &str) -> Self {
-        let target = match URL_SAFE_NO_PAD.decode(encoded) {
-            Ok(native) if needs_fallback(&native) => Target::Native(native),
-            _ => Target::Foreign,
+    fn from_segments(segments: &[Vec<u8>]) -> Self {
+        let mut native = vec![b'/'];
+        native.extend_from_slice(&segments.join(&b'/'));
+        let text = if needs_fallback(&native) {
+            fallback_text(&native)
+        } else {
+            canonical_text(segments)
         };
         Self {
-            text: url.to_string(),
-            target,
+            text,
+            target: Target::Native(native),
         }
+    }
+
+    fn from_fallback(url: &Url, encoded: &str) -> Result<Self, PathUriError> {
+        let text = url.to_string();
+        let target = match URL_SAFE_NO_PAD.decode(encoded) {
+            Ok(native) if needs_fallback(&native) => Target::Native(native),
+            Ok(native) if !native.is_empty() => Target::Foreign,
+            _ => return Err(ForeignPath { uri: text }.into()),
+        };
+        Ok(Self { text, target })
     }
 }
 
@@ -249,8 +257,8 @@ impl<'de> Deserialize<'de> for PathUri {
     }
 }
 
-fn canonical_text<S: AsRef<[u8]>>(host: Option<&str>, segments: &[S]) -> String {
-    let mut text = format!("file://{}", host.unwrap_or_default());
+fn canonical_text<S: AsRef<[u8]>>(segments: &[S]) -> String {
+    let mut text = "file://".to_owned();
     for segment in segments {
         text.push('/');
         text.extend(percent_encode(segment.as_ref(), SEGMENT));
@@ -261,7 +269,19 @@ fn canonical_text<S: AsRef<[u8]>>(host: Option<&str>, segments: &[S]) -> String 
     text
 }
 
-/// A letter and a colon: a Windows drive, wherever it comes from.
+fn fallback_text(native: &[u8]) -> String {
+    format!("file://{FALLBACK_PREFIX}{}", URL_SAFE_NO_PAD.encode(native))
+}
+
+/// Whether the path of a URI begins with a Windows drive, as it stands there: an escaped letter is none.
+fn has_drive(path: &str) -> bool {
+    let first = path.split('/').nth(1).unwrap_or_default();
+    let colon = first.get(1..).unwrap_or_default();
+    first.starts_with(|letter: char| letter.is_ascii_alphabetic())
+        && (colon == ":" || colon.eq_ignore_ascii_case("%3a"))
+}
+
+/// A letter and a colon: what the plain form would make a Windows drive.
 fn is_drive(segment: &[u8]) -> bool {
     matches!(segment, [letter, b':'] if letter.is_ascii_alphabetic())
 }

@@ -70,6 +70,8 @@ fn copy_tree(source: &Path, destination: &Path, cancelled: &Cancelled) -> Result
     if resolve(destination)?.starts_with(source.canonicalize()?) {
         return Err(FsError::CopyIntoItself);
     }
+    // What is missing above the copy of a directory is made, unlike above that of a file.
+    std::fs::create_dir_all(destination)?;
     let mut directories = VecDeque::from([(source.to_path_buf(), destination.to_path_buf())]);
     while let Some((from, to)) = directories.pop_front() {
         make_directory(&to)?;

@@ -232,7 +232,8 @@ fn elsewhere() -> FsError {
     rustix::io::Errno::BADF.into()
 }
 
-fn check_id(id: &str) -> Result<(), FsError> {
+/// Refuses ids that are too long.
+pub(crate) fn check_id(id: &str) -> Result<(), FsError> {
     if id.len() > HANDLE_ID_BYTES {
         Err(FsError::HandleIdTooLong)
     } else {

@@ -49,7 +49,7 @@ pub(crate) use confined::Sandboxes;
 use confined::{Worker, Workers};
 pub(crate) use directory::read_directory;
 pub(crate) use error::FsError;
-use handles::{Handle, HandleTable, check_read_length, check_write_range};
+use handles::{Handle, HandleTable, check_id, check_read_length, check_write_range};
 use limits::{READ_FILE_BYTES, WATCHED_PATHS};
 pub(crate) use open::{Links, open_to_read, read_to_end};
 pub(crate) use pool::{BlockingPool, Cancelled};
@@ -419,8 +419,9 @@ impl FsConnection {
         &self,
         params: wire::ReadBlockParams,
     ) -> Result<wire::ReadBlockResult, RpcError> {
-        let handle = self.handles.find(&params.handle_id)?;
+        check_id(&params.handle_id)?;
         check_read_length(params.len)?;
+        let handle = self.handles.find(&params.handle_id)?;
         if let Handle::Confined(worker) = &*handle {
             let read = worker.call(wire::READ_BLOCK, &params).await;
             if read.is_err() {
@@ -447,8 +448,9 @@ impl FsConnection {
 
     /// `fs/writeBlock`
     pub(crate) async fn write_block(&self, params: wire::WriteBlockParams) -> Result<(), RpcError> {
-        let handle = self.handles.find(&params.handle_id)?;
+        check_id(&params.handle_id)?;
         check_write_range(params.offset, params.chunk.len())?;
+        let handle = self.handles.find(&params.handle_id)?;
         if let Handle::Confined(worker) = &*handle {
             let write = worker.call(wire::WRITE_BLOCK, &params).await;
             return write.map(|Empty {}| ());

@@ -201,6 +201,10 @@ async fn a_failed_read_ends_the_handle_and_a_wrong_length_does_not() {
         code(block(0, 1).await),
         (-32004, "unknown file handle `h`".to_owned())
     );
+    // The range is looked at before the handle.
+    assert_eq!(code(block(0, 0).await).0, -32600);
+    let write = c.write_block(params(json!({"handleId": "h", "offset": 0, "chunk": ""})));
+    assert_eq!(code(write.await).0, -32600);
     c.close(params(json!({"handleId": "h"}))).await.unwrap();
 }
 

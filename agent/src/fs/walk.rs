@@ -230,6 +230,9 @@ fn names(
         if matches!(name, b"." | b"..") {
             continue;
         }
+        if leads_nowhere(directory, entry.file_name(), entry.file_type()) {
+            continue;
+        }
         if kept.len() > room {
             // The heap's top is the last name in order.
             if kept.peek().is_some_and(|last| last.0.as_bytes() <= name) {
@@ -244,6 +247,12 @@ fn names(
         .into_iter()
         .map(|name| (name.0, name.1))
         .collect())
+}
+
+/// Whether it is a link without a target. `fs/readDirectory` leaves those out, and here they do not
+/// count either.
+fn leads_nowhere(directory: &OwnedFd, name: &std::ffi::CStr, kind: FileType) -> bool {
+    kind == FileType::Symlink && rustix::fs::statat(directory, name, AtFlags::empty()).is_err()
 }
 
 /// A name with its kind, ordered by name alone.

@@ -95,12 +95,16 @@ pub(super) struct Restored {
     pub(super) state: Option<Arc<OwnedFd>>,
 }
 
-/// Refuses a request that no executor could fulfil.
-pub(super) fn check(snapshot: &ShellSnapshot) -> Result<(), RpcError> {
+/// Refuses a request that no executor could fulfil. What the shell is matters only to a command that
+/// could be restored.
+pub(super) fn check(snapshot: &ShellSnapshot, argv: &[String]) -> Result<(), RpcError> {
     if snapshot.scope_id.is_empty() || snapshot.scope_id.len() > MAX_SCOPE_BYTES {
         return Err(RpcError::invalid_params(format!(
             "shell snapshot scope must be non-empty and at most {MAX_SCOPE_BYTES} bytes"
         )));
+    }
+    if login_command(snapshot, argv).is_none() {
+        return Ok(());
     }
     let name = snapshot.shell.name.as_str();
     Shell::named(name).map(drop).ok_or_else(|| {
@@ -108,6 +112,19 @@ pub(super) fn check(snapshot: &ShellSnapshot) -> Result<(), RpcError> {
             "shell snapshots are unsupported for shell `{name}`"
         ))
     })
+}
+
+/// The shell, the command and its arguments, if they are what a snapshot is for.
+fn login_command<'a>(
+    snapshot: &ShellSnapshot,
+    argv: &'a [String],
+) -> Option<(&'a String, &'a String, &'a [String])> {
+    match argv {
+        [path, flags, command, rest @ ..] if *path == snapshot.shell.path && flags == "-lc" => {
+            Some((path, command, rest))
+        }
+        _ => None,
+    }
 }
 
 impl Snapshots {
@@ -122,12 +139,7 @@ impl Snapshots {
     ) -> Option<Restored> {
         let snapshot = params.shell_snapshot.as_ref()?;
         let shell = Shell::named(&snapshot.shell.name)?;
-        let [path, flags, command, rest @ ..] = params.argv.as_slice() else {
-            return None;
-        };
-        if *path != snapshot.shell.path || flags != "-lc" {
-            return None;
-        }
+        let (path, command, rest) = login_command(snapshot, &params.argv)?;
         let cell = self.cell(Key {
             scope: snapshot.scope_id.clone(),
             shell: (shell, path.clone()),

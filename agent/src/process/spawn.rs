@@ -102,6 +102,14 @@ pub(crate) enum SpawnError {
         /// As requested.
         program: String,
     },
+    /// No program of that name on the path, for a terminal.
+    #[error("Unable to spawn {program} because:\nNo viable candidates found in PATH {path:?}")]
+    NotOnPath {
+        /// As requested.
+        program: String,
+        /// Where it was looked for.
+        path: OsString,
+    },
     /// The operating system's refusal.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -308,7 +316,21 @@ fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
             program: program.clone(),
         });
     }
-    let file = lookup::find(OsStr::new(program), path, &request.cwd)?;
+    let has_nul = |text: &OsString| text.as_encoded_bytes().contains(&0);
+    let mut variables = request.variables.iter();
+    if variables.any(|(name, value)| has_nul(name) || has_nul(value)) {
+        let text = "data provided contains a nul byte";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text).into());
+    }
+    let file = match lookup::find(OsStr::new(program), path, &request.cwd) {
+        Err(err) if terminal && err.kind() == io::ErrorKind::NotFound && !program.contains('/') => {
+            return Err(SpawnError::NotOnPath {
+                program: program.clone(),
+                path: path.unwrap_or_default().to_owned(),
+            });
+        }
+        found => found?,
+    };
 
     let name = request.arg0.as_ref().unwrap_or(program);
     let (mut command, told, kind, inherited, ways) = match &request.confinement {

@@ -124,8 +124,12 @@ fn encoded_separator_is_refused() {
 fn drives_and_other_hosts_parse_but_have_no_native_path() {
     for (uri, shown) in [
         ("file:///C:/x", "file:///C:/x"),
-        ("file:///c%3A/x", "file:///C:/x"),
+        ("file:///c:", "file:///C:"),
+        ("file:///c%3A/x", "file:///C%3A/x"),
+        ("file:///c%3a/./%41/\u{e9}", "file:///C%3a/%41/%C3%A9"),
+        ("file:///c:/a%2Fb", "file:///C:/a%2Fb"),
         ("file://host/x", "file://host/x"),
+        ("file://host/c%3A/%41", "file://host/c%3A/%41"),
         ("file://127.0.0.1/x", "file://127.0.0.1/x"),
     ] {
         let err = PathUri::parse(uri).unwrap().to_native().unwrap_err();
@@ -140,18 +144,25 @@ fn fallback_form_is_only_for_paths_that_need_it() {
     assert_eq!(PathUri::parse(uri.as_str()).unwrap(), uri);
     assert_eq!(native(uri.as_str()), Path::new("/C:/x"));
 
+    // An escaped letter makes no drive, so this is a path, and is told in the form that it needs.
+    let escaped = PathUri::parse("file:///%43:/x").unwrap();
+    assert_eq!(escaped, uri);
+    assert_eq!(native("file:///%43%3A/x"), Path::new("/C:/x"));
+
     let plain = format!(
         "file:///%00/bad/path/{}",
         URL_SAFE_NO_PAD.encode("/etc/passwd")
     );
     assert!(PathUri::parse(&plain).unwrap().to_native().is_err());
     assert!(PathUri::parse("file:///%00/bad/path/???").is_err());
-    assert!(
-        PathUri::parse("file:///%00/bad/path/!!")
-            .unwrap()
-            .to_native()
-            .is_err()
-    );
+    for undecodable in ["", "!!", "YQ=="] {
+        let uri = format!("file:///%00/bad/path/{undecodable}");
+        let refused = PathUri::parse(&uri).unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            format!("'{uri}' is invalid on 'linux'")
+        );
+    }
 }
 
 #[test]

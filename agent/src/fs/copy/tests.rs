@@ -104,6 +104,18 @@ fn a_tree_is_merged_and_the_copy_can_be_repeated() {
 }
 
 #[test]
+fn what_is_missing_above_is_made_for_a_directory_and_not_for_a_file() {
+    let dir = scratch(&[("d/x", "x"), ("f", "f")]);
+    run(&dir, "d", "a/b/c", true).unwrap();
+    assert_eq!(text(&dir, "a/b/c/x"), "x");
+    let missing = run(&dir, "f", "n/f", true);
+    assert!(matches!(missing, Err(FsError::Io(err)) if err.raw_os_error() == Some(2)));
+    symlink("nowhere", dir.path().join("l")).unwrap();
+    let taken = run(&dir, "d", "l/x", true);
+    assert!(matches!(taken, Err(FsError::Io(err)) if err.raw_os_error() == Some(17)));
+}
+
+#[test]
 fn a_directory_is_not_copied_into_itself() {
     let dir = scratch(&[("d/s/x", "x")]);
     symlink("d/s", dir.path().join("l")).unwrap();

@@ -193,6 +193,27 @@ fn the_answer_has_a_bounded_size() {
     );
 }
 
+/// As if they were not there, which is what `fs/readDirectory` says.
+#[test]
+fn links_that_lead_nowhere_do_not_count() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("z"), "").unwrap();
+    let count = |limit| {
+        let options = Options {
+            max_entries: limit,
+            ..WIDE
+        };
+        run(dir.path(), options)
+    };
+    for (name, target) in [("a", "no"), ("b", "b")] {
+        symlink(target, dir.path().join(name)).unwrap();
+    }
+    assert_eq!(count(1), (vec!["z".to_owned()], false));
+    symlink("z", dir.path().join("c")).unwrap();
+    assert_eq!(count(1), (vec![], true), "the link to a file counts");
+    assert_eq!(count(2), (vec!["z".to_owned()], false));
+}
+
 #[test]
 fn limits_are_checked() {
     let text = |options: Options| options.check().unwrap_err().to_string();

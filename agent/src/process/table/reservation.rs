@@ -236,7 +236,7 @@ pub(super) fn check(params: &StartParams) -> Result<(), RpcError> {
         }
     }
     if let Some(snapshot) = &params.shell_snapshot {
-        snapshot::check(snapshot)?;
+        snapshot::check(snapshot, &params.argv)?;
     }
     network::Plan::new(params).map(|_| ())
 }

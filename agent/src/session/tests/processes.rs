@@ -79,6 +79,11 @@ async fn failures_of_a_start_are_errors_and_leave_the_id_free() {
             "nul byte found in provided data",
         ),
         (
+            with(start("p", &["true"]), "env", json!({"A": "b\0c"})),
+            -32603,
+            "data provided contains a nul byte",
+        ),
+        (
             with(start("p", &["true"]), "cwd", "file:///no/such"),
             -32603,
             "No such file or directory (os error 2)",
@@ -97,6 +102,11 @@ async fn failures_of_a_start_are_errors_and_leave_the_id_free() {
             with(with(start("p", &["true"]), "tty", true), "env", json!({})),
             -32603,
             "Unable to spawn true because:\nUnable to resolve the PATH",
+        ),
+        (
+            with(start("p", &["no-such-program"]), "tty", true),
+            -32603,
+            "Unable to spawn no-such-program because:\nNo viable candidates found in PATH \"/usr/local/bin:/usr/bin:/bin\"",
         ),
     ];
     for (params, code, text) in cases {

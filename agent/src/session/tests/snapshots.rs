@@ -322,6 +322,10 @@ async fn invalid_snapshots_are_refused() {
     }
     let mut params = login("p", &home, &["true"]);
     params["shellSnapshot"]["shell"]["name"] = json!("fish");
+    // Only a command that it could be for is refused.
+    let other = with(params.clone(), "argv", json!(["/bin/bash", "-c", "echo x"]));
+    assert_eq!(run(&mut client, other).await.stdout, "x\n");
+    params["processId"] = json!("q");
     let expected = "shell snapshots are unsupported for shell `fish`";
     assert_eq!(
         client.err("process/start", params).await,
