@@ -24,6 +24,7 @@ mod deny;
 mod nightly;
 mod packages;
 mod report;
+mod specification;
 mod system;
 mod test;
 mod tidy;

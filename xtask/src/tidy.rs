@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::Result;
 
-use crate::commands::{cargo, output, root};
+use crate::{
+    commands::{cargo, output, root},
+    specification,
+};
 
 /// Runs all checks and prints what they found.
 ///
@@ -48,6 +51,7 @@ pub(crate) fn findings() -> Result<Vec<String>> {
         };
         findings.extend(file_findings(Path::new(file), &text));
     }
+    findings.extend(specification::findings(&root)?);
     let tree = output(
         cargo()?
             .args(["tree", "--package", "server", "--edges", "normal"])
