@@ -16,7 +16,7 @@
 //!
 //! | module | idea |
 //! |---|---|
-//! | [`capture`] | runs the login shell and cuts its output into sections |
+//! | [`mod@capture`] | runs the login shell and cuts its output into sections |
 //! | [`shell`] | what bash, zsh and the POSIX shell are told to say, and how it is brought back |
 //!
 //! This one keeps the snapshots of a session.

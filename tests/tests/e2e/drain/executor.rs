@@ -60,6 +60,11 @@ async fn the_registry_says_at_once_that_the_executor_is_gone() -> Result<()> {
     let cloud = Cloud::start().await?;
     let workspace = testkit::workspace::Workspace::new()?;
     let mut executor = Agent::start(&cloud, &workspace, &[]).await?;
+    // The cloud knows of the websocket a little earlier.
+    executor
+        .stderr()
+        .wait_for("connected, online", DEADLINE)
+        .await?;
     let seen = cloud.child().stderr().position();
     executor.signal(Signal::TERM)?;
     executor.ended(DEADLINE).await?;
