@@ -97,6 +97,9 @@ fn seeds(count: u64) -> Result<String> {
     Ok(format!("{count} seeds of each kind"))
 }
 
+/// How long the registry is away in the scenes. A harness tries for longer to get its session back.
+const REGISTRY_OUTAGE_SECS: &str = "30";
+
 fn scenes(secs: u64) -> Result<()> {
     let cache = Cache::open()?;
     let nextest = cache.cargo_tool(CargoTool::Nextest)?;
@@ -106,7 +109,8 @@ fn scenes(secs: u64) -> Result<()> {
         .current_dir(root()?)
         .env("E2E_BIN_DIR", build::programs()?)
         .env("E2E_CODEX", cache.codex()?)
-        .env("E2E_FAULT_SECS", secs.to_string());
+        .env("E2E_FAULT_SECS", secs.to_string())
+        .env("E2E_OUTAGE_SECS", REGISTRY_OUTAGE_SECS);
     succeed(&mut run)
 }
 

@@ -14,11 +14,23 @@ use super::{
     load::{Load, Plan},
 };
 
-/// How long the rendezvous is killed again and again, settable with `E2E_FAULT_SECS`.
+/// How long the rendezvous is killed again and again.
 fn churn() -> Result<Duration> {
-    let seconds = match std::env::var("E2E_FAULT_SECS") {
-        Ok(text) => text.trim().parse().context("E2E_FAULT_SECS is no number")?,
-        Err(_) => 15,
+    seconds("E2E_FAULT_SECS", 15)
+}
+
+/// How long the registry is away at least.
+fn outage() -> Result<Duration> {
+    seconds("E2E_OUTAGE_SECS", 0)
+}
+
+fn seconds(variable: &'static str, or: u64) -> Result<Duration> {
+    let seconds = match std::env::var(variable) {
+        Ok(text) => text
+            .trim()
+            .parse()
+            .with_context(|| format!("{variable} is no number"))?,
+        Err(_) => or,
     };
     Ok(Duration::from_secs(seconds))
 }
@@ -70,7 +82,9 @@ async fn commands_outlive_an_outage_of_the_registry() -> Result<()> {
     // What is connected stays so.
     load.progress(6, DEADLINE).await?;
     ensure!(fixture.proxy.cut() == 3, "not every end was connected");
+    let end = Instant::now() + outage()?;
     fixture.proxy.registry_calls_refused(6).await?;
+    tokio::time::sleep_until(end).await;
     executor.still_runs()?;
     fixture.proxy.heal();
     let tally = load.finish(&fixture, DEADLINE).await?;
