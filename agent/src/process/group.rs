@@ -10,8 +10,10 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process, kill_process_group, waitid,
 };
 
+use tokio::io::Interest;
+
 use super::watched::{WatchedFd, watch};
-use crate::sandbox;
+use crate::sandbox::{self, Told};
 
 /// Exit code when the kernel tells neither a status nor a signal.
 const UNKNOWN_EXIT_CODE: i32 = -1;
@@ -71,7 +73,9 @@ pub(super) struct ProcessGroup {
 #[derive(Debug)]
 pub(super) struct ExitWatch {
     pidfd: WatchedFd,
-    notices: Option<OwnedFd>,
+    /// Where the program's sandbox tells of refusals and the end.
+    notices: Option<WatchedFd>,
+    told: Mutex<Told>,
 }
 
 impl ProcessGroup {
@@ -82,7 +86,7 @@ impl ProcessGroup {
     /// If the descriptor cannot be watched; the child has been killed then.
     pub(super) fn new(leader: impl Into<Leader>, pidfd: OwnedFd) -> io::Result<(Self, ExitWatch)> {
         let leader = leader.into();
-        match watch(pidfd, tokio::io::Interest::READABLE) {
+        match watch(pidfd, Interest::READABLE) {
             Ok(pidfd) => {
                 let group = Self {
                     leader: Mutex::new(Some(leader.pid)),
@@ -92,6 +96,7 @@ impl ProcessGroup {
                 let exit = ExitWatch {
                     pidfd,
                     notices: None,
+                    told: Mutex::default(),
                 };
                 Ok((group, exit))
             }
@@ -141,7 +146,7 @@ impl ProcessGroup {
         // Dropping the group kills and reaps what is left.
     }
 
-    /// Frees the leader's number. Only after [`ExitWatch::wait`].
+    /// Frees the leader's number. Only after [`ExitWatch::leader_ended`].
     pub(super) fn reap(&self) {
         let mut leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(leader) = leader.take() {
@@ -169,31 +174,74 @@ impl Drop for ProcessGroup {
 }
 
 impl ExitWatch {
-    /// With the pipe on which the program's sandbox tells of refusals, if there is one.
-    pub(super) fn with_notices(self, notices: Option<OwnedFd>) -> Self {
-        Self { notices, ..self }
+    /// With the pipe of the program's sandbox, if there is one. Must be called inside the runtime.
+    pub(super) fn with_notices(self, notices: Option<OwnedFd>) -> io::Result<Self> {
+        let notices = notices.map(|pipe| watch(pipe, Interest::READABLE));
+        Ok(Self {
+            notices: notices.transpose().map_err(|(_, err)| err)?,
+            ..self
+        })
     }
 
     /// Whether the kernel has refused something to the program because of its sandbox.
     pub(super) fn has_notice(&self) -> bool {
-        self.notices.as_ref().is_some_and(sandbox::any_notice)
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pipe) = &self.notices {
+            let _ = told.read(pipe.get_ref());
+        }
+        told.refused
     }
 
-    /// Waits for the leader's end and returns its exit code. The leader stays a zombie until
+    /// Waits for the program's end and returns its exit code. The leader stays until
     /// [`ProcessGroup::reap`].
     pub(super) async fn wait(&self, group: &ProcessGroup) -> i32 {
         loop {
             if let Some(code) = group.exit_code() {
                 return code;
             }
-            // An error means the reactor is gone, and then nobody waits for the answer.
-            let Ok(mut ready) = self.pidfd.readable().await else {
-                return UNKNOWN_EXIT_CODE;
-            };
-            if group.exit_code().is_none() {
-                ready.clear_ready();
+            tokio::select! {
+                ended = self.pidfd.readable() => {
+                    // An error means the reactor is gone, and then nobody waits for the answer.
+                    let Ok(mut ready) = ended else {
+                        return UNKNOWN_EXIT_CODE;
+                    };
+                    if group.exit_code().is_none() {
+                        ready.clear_ready();
+                    }
+                }
+                code = self.told_code() => return *group.exit_code.get_or_init(|| code),
             }
         }
+    }
+
+    /// Waits until the sandbox tells how the program has ended, if it ever does.
+    async fn told_code(&self) -> i32 {
+        let Some(pipe) = &self.notices else {
+            return std::future::pending().await;
+        };
+        loop {
+            let Ok(mut ready) = pipe.readable().await else {
+                return std::future::pending().await;
+            };
+            let read = {
+                let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+                let read = ready.try_io(|pipe| told.read(pipe.get_ref()));
+                if let Some(code) = told.code {
+                    return code;
+                }
+                read
+            };
+            if matches!(read, Ok(_)) {
+                // The end of the pipe, or a broken one: only the process itself can tell.
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Waits until the leader itself has ended, which may be after the program.
+    pub(super) async fn leader_ended(&self) {
+        // Readable once and for all. An error means the reactor is gone.
+        let _ = self.pidfd.readable().await;
     }
 }
 

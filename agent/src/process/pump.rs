@@ -161,7 +161,6 @@ impl Pump {
             let code = exit.wait(&process.group).await;
             self.emit_exited(code).await;
         }
-        process.group.reap();
         process.stdin.end();
         let seq = process.update(|log| log.push_closed());
         let closed = ClosedNotification {
@@ -169,6 +168,9 @@ impl Pump {
             seq,
         };
         self.emit(CLOSED, &closed).await;
+        // The first process of a sandbox still has to clear up, which nobody waits for.
+        exit.leader_ended().await;
+        process.group.reap();
     }
 
     /// When pending output has to go. The first output after a pause goes at once.

@@ -271,7 +271,7 @@ impl ProcessTable {
         let outputs = std::mem::take(&mut spawned.outputs);
         let terminal = spawned.terminal.take();
         let (group, exit) = ProcessGroup::new(spawned.leader, spawned.pidfd)?;
-        let exit = exit.with_notices(spawned.notices.take());
+        let exit = exit.with_notices(spawned.notices.take())?;
         let id = params.process_id.clone();
 
         let facts = match self.entries().by_id.get(&id) {

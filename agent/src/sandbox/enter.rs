@@ -22,10 +22,12 @@ use super::sys;
 
 /// Replaces the root directory of this process by what the plan says.
 ///
-/// `terminal` appears as `/dev/console`.
+/// `occupied` says when there is something to cover for all names, if that is wanted. `terminal` appears
+/// as `/dev/console`.
 pub(super) fn enter(
     plan: &MountPlan,
     names: Names,
+    occupied: OwnedFd,
     terminal: Option<BorrowedFd<'_>>,
 ) -> Result<(), Failure> {
     let host = rustix::fs::open("/", DIRECTORY, Mode::empty()).map_err(at(Stage::Mounts))?;
@@ -61,6 +63,14 @@ pub(super) fn enter(
             Ok(sys) => attach(&sys, &root, Path::new("/sys")).map_err(at(Stage::Mounts))?,
             Err(err) if err.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => {}
             Err(err) => return Err(at(Stage::Mounts)(err)),
+        }
+    }
+    if names == Names::Occupied {
+        match rustix::io::read(&occupied, &mut [0; 1]) {
+            Ok(1) => {}
+            // Whoever should have done it tells why not.
+            Ok(_) => return Err(at(Stage::Placeholders)(Errno::CANCELED)),
+            Err(errno) => return Err(at(Stage::Placeholders)(errno)),
         }
     }
     for step in &plan.steps {

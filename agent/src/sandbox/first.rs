@@ -25,6 +25,7 @@ use std::path::Path;
 use exec_proto::sandbox::NetworkAccess;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
     DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, WaitStatus, kill_process,
     set_dumpable_behavior, set_parent_process_death_signal, waitid,
@@ -33,8 +34,8 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::failure::{Failure, Stage, at, report_ready};
 use super::launch::{ARGUMENT, Confinement, Launch, Received, Task};
-use super::notices::Notices;
-use super::placeholder::Placeholder;
+use super::notices::{Notices, tell_end};
+use super::placeholder::Placeholders;
 use super::sys::{self, Fork};
 use super::ways::Ways;
 use super::{enter, landlock, seccomp, worker};
@@ -88,12 +89,6 @@ fn run(request: OwnedFd, report: &OwnedFd, noticed: OwnedFd) -> Result<i32, Fail
         return Err(become_program(task, report));
     };
 
-    // File requests look for themselves whether a name is occupied; see [`worker`].
-    let occupied = match task {
-        Task::Program { .. } => files.occupied().map(Placeholder::acquire).collect(),
-        Task::Files => Ok(Vec::new()),
-    };
-    let occupied: Vec<Placeholder> = occupied.map_err(at(Stage::Placeholders))?;
     // In a new namespace the user is nobody at first.
     let identity = (
         rustix::process::geteuid().as_raw(),
@@ -104,18 +99,18 @@ fn run(request: OwnedFd, report: &OwnedFd, noticed: OwnedFd) -> Result<i32, Fail
         ports: ways,
         out: ways_out,
     };
+    let (wait, go) = pipe_with(PipeFlags::CLOEXEC).map_err(at(Stage::Request))?;
     let init = match sys::fork(namespaces(&confinement)) {
         Ok(Fork::Child) => {
-            let code = init(
-                &confinement,
-                task,
+            drop(go);
+            let from = Executor {
                 report,
                 noticed,
-                &signals,
-                identity,
+                signals: &signals,
+                names: wait,
                 ways,
-            )
-            .unwrap_or_else(|failure| {
+            };
+            let code = init(&confinement, task, from, identity).unwrap_or_else(|failure| {
                 if let Ok(report) = report.try_clone() {
                     failure.report(report);
                 }
@@ -124,14 +119,36 @@ fn run(request: OwnedFd, report: &OwnedFd, noticed: OwnedFd) -> Result<i32, Fail
             sys::exit(code)
         }
         Ok(Fork::Parent(init)) => init,
-        Err(err) => {
-            occupied.into_iter().for_each(Placeholder::release);
-            return Err(at(Stage::Namespaces)(err));
-        }
+        Err(err) => return Err(at(Stage::Namespaces)(err)),
     };
-    let code = supervise(init, &occupied, &signals);
-    occupied.into_iter().for_each(Placeholder::release);
+    drop(wait);
+    // While init builds the rest. File requests look for themselves whether a name is occupied; see
+    // [`worker`].
+    let occupied = match task {
+        Task::Program { .. } => Placeholders::acquire(files.occupied()),
+        Task::Files => Ok(Placeholders::default()),
+    };
+    let occupied = occupied.map_err(|err| {
+        let _ = kill_process(init, Signal::KILL);
+        at(Stage::Placeholders)(err)
+    })?;
+    // If init is gone, it has said why.
+    let _ = rustix::io::write(&go, b"g");
+    drop(go);
+    let code = supervise(init, &occupied, &signals, &noticed);
+    occupied.release();
+    tell_end(&noticed, code);
     sys::exit(code)
+}
+
+/// What init gets from the process outside.
+struct Executor<'a> {
+    report: &'a OwnedFd,
+    noticed: OwnedFd,
+    signals: &'a OwnedFd,
+    /// Says when all names are occupied.
+    names: OwnedFd,
+    ways: Ways,
 }
 
 fn namespaces(confinement: &Confinement) -> libc::c_int {
@@ -143,16 +160,17 @@ fn namespaces(confinement: &Confinement) -> libc::c_int {
 }
 
 /// Waits for init outside, and returns its exit code.
-fn supervise(init: Pid, occupied: &[Placeholder], signals: &OwnedFd) -> i32 {
-    let watched = occupied.iter().try_for_each(Placeholder::watch);
-    let mut keep: Vec<_> = occupied.iter().flat_map(Placeholder::descriptors).collect();
-    keep.push(signals.as_fd());
+fn supervise(init: Pid, occupied: &Placeholders, signals: &OwnedFd, noticed: &OwnedFd) -> i32 {
+    let watched = occupied.watch();
+    let mut keep: Vec<_> = occupied.descriptors().collect();
+    keep.extend([signals.as_fd(), noticed.as_fd()]);
     let kill = || {
         let _ = kill_process(init, Signal::KILL);
     };
     // The ends of the program's pipes are its own.
     let closed = close_standard().and_then(|()| sys::close_others(&keep));
-    if watched.and(closed).is_err() {
+    // What went before there was a watch is not told by it.
+    if watched.and(closed).is_err() || !occupied.are_in_place() {
         kill();
     }
     loop {
@@ -163,7 +181,7 @@ fn supervise(init: Pid, occupied: &[Placeholder], signals: &OwnedFd) -> i32 {
                 Some(Signal::CHILD) | None => {}
                 Some(END) => kill(),
                 Some(Signal::IO) => {
-                    if !occupied.iter().all(Placeholder::is_in_place) {
+                    if !occupied.are_in_place() {
                         // The protection of that name is gone.
                         kill();
                     }
@@ -186,12 +204,16 @@ fn supervise(init: Pid, occupied: &[Placeholder], signals: &OwnedFd) -> i32 {
 fn init(
     confinement: &Confinement,
     task: Task,
-    report: &OwnedFd,
-    noticed: OwnedFd,
-    signals: &OwnedFd,
+    from: Executor<'_>,
     identity: (u32, u32),
-    ways: Ways,
 ) -> Result<i32, Failure> {
+    let Executor {
+        report,
+        noticed,
+        signals,
+        names: wait,
+        ways,
+    } = from;
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Stage::Privileges))?;
     keep_identity(identity).map_err(at(Stage::Identity))?;
     if confinement.isolation.is_some() {
@@ -204,7 +226,7 @@ fn init(
             Task::Program { .. } => enter::Names::Occupied,
             Task::Files => enter::Names::Free,
         };
-        enter::enter(files, names, stdin)?;
+        enter::enter(files, names, wait, stdin)?;
     }
     let listen = match task {
         Task::Program { .. } => Listen::Yes,

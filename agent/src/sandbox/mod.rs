@@ -47,7 +47,7 @@ use rustix::process::Signal;
 pub(crate) use failure::{Failure, MAX_BYTES as OUTCOME_BYTES, parse as parse_outcome};
 pub use first::run_if_first_process;
 pub(crate) use launch::{Confinement, Isolation, Launch, Prepared, Task, variable};
-pub(crate) use notices::any as any_notice;
+pub(crate) use notices::Told;
 pub(crate) use policy::Purpose;
 pub(crate) use refusal::Refusal;
 pub(crate) use ways::receive as receive_ways;

@@ -6,14 +6,19 @@ fn directory() -> (tempfile::TempDir, std::path::PathBuf) {
     (directory, path)
 }
 
+fn acquire(path: &Path) -> io::Result<Placeholders> {
+    Placeholders::acquire(std::iter::once(path))
+}
+
 #[test]
 fn the_last_user_removes_it() {
     let (_directory, path) = directory();
-    let first = Placeholder::acquire(&path).unwrap();
-    let second = Placeholder::acquire(&path).unwrap();
+    let first = acquire(&path).unwrap();
+    let second = acquire(&path).unwrap();
     assert!(path.is_dir());
     first.release();
-    assert!(path.is_dir() && second.is_in_place());
+    drop(first);
+    assert!(path.is_dir() && second.are_in_place());
     second.release();
     assert!(!path.exists());
 }
@@ -22,10 +27,10 @@ fn the_last_user_removes_it() {
 fn what_a_killed_user_left_behind_is_taken_over() {
     let (_directory, path) = directory();
     // Dropped without a release, as by SIGKILL.
-    drop(Placeholder::acquire(&path).unwrap());
+    drop(acquire(&path).unwrap());
     let mode = std::os::unix::fs::MetadataExt::mode(&std::fs::metadata(&path).unwrap());
     assert!(looks_like_one(&path, mode));
-    Placeholder::acquire(&path).unwrap().release();
+    acquire(&path).unwrap().release();
     assert!(!path.exists());
 }
 
@@ -33,15 +38,15 @@ fn what_a_killed_user_left_behind_is_taken_over() {
 fn what_somebody_else_made_is_left_alone() {
     let (_directory, path) = directory();
     std::fs::create_dir(&path).unwrap();
-    let err = Placeholder::acquire(&path).unwrap_err();
+    let err = acquire(&path).unwrap_err();
     assert_eq!(err.raw_os_error(), Some(Errno::EXIST.raw_os_error()));
     std::fs::remove_dir(&path).unwrap();
 
-    let occupied = Placeholder::acquire(&path).unwrap();
+    let occupied = acquire(&path).unwrap();
     std::fs::remove_dir(&path).unwrap();
-    assert!(!occupied.is_in_place());
+    assert!(!occupied.are_in_place());
     std::fs::create_dir(&path).unwrap();
-    assert!(!occupied.is_in_place());
+    assert!(!occupied.are_in_place());
     occupied.release();
     assert!(path.is_dir(), "it is not ours");
 }
