@@ -1,10 +1,10 @@
 //! The command line. Says what can be typed; [`config`](crate::config) says what it means.
 
-use std::{net::SocketAddr, num::NonZeroUsize, path::PathBuf};
+use std::{ffi::OsString, net::SocketAddr, num::NonZeroUsize, path::PathBuf};
 
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::{config::Period, listener::AuthMode};
+use crate::{config::Period, listener::AuthMode, sandbox::FloorKind};
 
 /// Remote executor: serves processes, files and HTTP requests of this machine to a client.
 ///
@@ -17,7 +17,7 @@ use crate::{config::Period, listener::AuthMode};
 /// Exit codes: 0 done, 1 runtime failure, 2 command line, 64 configuration. In remote mode,
 /// trouble with the registry or the rendezvous never ends the process.
 #[derive(Debug, Clone, Default, Parser)]
-#[command(name = "exec-server", version)]
+#[command(name = "exec-server", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// Registry base URL; turns on remote mode [env: EXEC_SERVER_REMOTE_URL]
     #[arg(
@@ -93,6 +93,21 @@ pub struct Cli {
     #[arg(long)]
     pub no_tcp: bool,
 
+    /// Let commands inherit these environment variables (names or patterns) although they look
+    /// like credentials or, like LD_*, change what the loader runs; may be repeated
+    #[arg(long, value_name = "NAME", action = ArgAction::Append)]
+    pub inherit_env: Vec<String>,
+
+    /// Confine every command and file request at least like this, whatever the client asks for;
+    /// without network, and without TCP connections on behalf of clients
+    #[arg(long, value_name = "POLICY")]
+    pub sandbox_floor: Option<FloorKind>,
+
+    /// Directory that --sandbox-floor workspace-write leaves writable; may be repeated
+    /// [default: the working directory]
+    #[arg(long, value_name = "DIR", action = ArgAction::Append)]
+    pub sandbox_root: Vec<PathBuf>,
+
     /// Longest life without a connection that a client gets when it asks for one, 80 to 2592000
     /// seconds [default: 86400]
     #[arg(long, value_name = "SECONDS")]
@@ -133,6 +148,53 @@ pub struct Cli {
     /// Check the configuration and exit
     #[arg(long)]
     pub check_config: bool,
+
+    /// Something else than serving clients
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the program does instead of serving clients.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Run a command in a sandbox, or say what a sandbox would be, for those who debug a policy
+    Sandbox(SandboxArguments),
+}
+
+/// A policy, and what to do with it.
+///
+/// Exit code of a command: its own, or 128 and the signal; 77 if the sandbox cannot be made, 127 if
+/// the command cannot be executed.
+#[derive(Debug, Clone, Args)]
+pub struct SandboxArguments {
+    /// Where files may be written
+    #[arg(long, value_name = "POLICY", default_value = "workspace-write")]
+    pub policy: FloorKind,
+
+    /// File with a permission profile or a whole sandbox context as clients send it (JSON), instead
+    /// of --policy, --deny and --network
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["policy", "deny", "network"])]
+    pub profile: Option<PathBuf>,
+
+    /// Writable directory; may be repeated [default: the working directory]
+    #[arg(long, value_name = "DIR", action = ArgAction::Append)]
+    pub root: Vec<PathBuf>,
+
+    /// Path or pattern that cannot be read; may be repeated
+    #[arg(long, value_name = "PATH", action = ArgAction::Append)]
+    pub deny: Vec<String>,
+
+    /// Leave the network open
+    #[arg(long)]
+    pub network: bool,
+
+    /// The word `explain`, to print the resolved policy and its mounts, or the command to run
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        value_name = "explain | -- COMMAND"
+    )]
+    pub command: Vec<OsString>,
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use std::{
     fmt, net::SocketAddr, num::NonZeroUsize, ops::RangeInclusive, path::PathBuf, time::Duration,
 };
 
+use clap::ValueEnum as _;
 use registry_client::{RegistryUrl, RegistryUrlError};
 use relay_proto::ids::EnvironmentId;
 
@@ -20,6 +21,7 @@ pub use period::{Period, PeriodError};
 use crate::{
     cli::Cli,
     listener::{AuthOptions, ListenAddress, WebSocketAuth},
+    sandbox::{Floor, FloorKind, is_possible_root},
 };
 
 /// Checked settings.
@@ -33,6 +35,10 @@ pub struct Settings {
     pub http_header_env: Vec<String>,
     /// Whether clients may open TCP connections from here.
     pub tcp: bool,
+    /// Variables that commands inherit although they look like credentials.
+    pub inherit_env: Vec<String>,
+    /// What every request is confined to at least.
+    pub floor: Option<Floor>,
     /// Longest life without a connection that a client gets, if the default is not wanted.
     pub keep_max: Option<Duration>,
     /// How long commands may go on when the executor is told to end.
@@ -120,7 +126,12 @@ impl Settings {
             Some(names) if cli.http_header_env.is_empty() => names.clone(),
             _ => cli.http_header_env.clone(),
         };
-        let tcp = !(cli.no_tcp || file.no_tcp.unwrap_or(false));
+        let floor = floor(&cli, &file, &mut problems);
+        let tcp = !(cli.no_tcp || file.no_tcp.unwrap_or(false) || floor.is_some());
+        let inherit_env = match &file.inherit_env {
+            Some(names) if cli.inherit_env.is_empty() => names.clone(),
+            _ => cli.inherit_env.clone(),
+        };
         let keep_max = cli.keep_max_secs.or(file.keep_max_secs);
         if keep_max.is_some_and(|secs| !KEEP_MAX_SECS.contains(&secs)) {
             problems.push(format!(
@@ -143,6 +154,8 @@ impl Settings {
                 concurrent_requests,
                 http_header_env,
                 tcp,
+                inherit_env,
+                floor,
                 keep_max: keep_max.map(Duration::from_secs),
                 grace_period,
                 admin_listen,
@@ -190,6 +203,47 @@ fn admin_listen(
         .as_deref()
         .and_then(|text| parse("configuration key `admin_listen`", text));
     cli.admin_listen.or(from_environment).or(from_file)
+}
+
+/// The sandbox that no request gets out of.
+fn floor(cli: &Cli, file: &FileConfig, problems: &mut Vec<String>) -> Option<Floor> {
+    let kind = cli.sandbox_floor.or_else(|| {
+        let text = file.sandbox_floor.as_ref()?;
+        let kind = FloorKind::from_str(text, false);
+        if kind.is_err() {
+            problems.push(
+                "configuration key `sandbox_floor` must be `read-only` or `workspace-write`"
+                    .to_owned(),
+            );
+        }
+        kind.ok()
+    });
+    let roots = match &file.sandbox_roots {
+        Some(roots) if cli.sandbox_root.is_empty() => roots.clone(),
+        _ => cli.sandbox_root.clone(),
+    };
+    let Some(kind) = kind else {
+        if !roots.is_empty() {
+            problems.push("--sandbox-root requires --sandbox-floor".to_owned());
+        }
+        return None;
+    };
+    if kind == FloorKind::ReadOnly && !roots.is_empty() {
+        problems.push("--sandbox-root requires --sandbox-floor workspace-write".to_owned());
+    }
+    let default = match roots.is_empty() {
+        true => std::env::current_dir().ok(),
+        false => None,
+    };
+    let absolute = |root: PathBuf| std::path::absolute(root).unwrap_or_default();
+    let roots: Vec<PathBuf> = roots.into_iter().chain(default).map(absolute).collect();
+    if kind == FloorKind::WorkspaceWrite && !roots.iter().all(|root| is_possible_root(root)) {
+        problems.push(
+            "--sandbox-floor workspace-write needs a --sandbox-root other than the root directory"
+                .to_owned(),
+        );
+    }
+    Some(Floor { kind, roots })
 }
 
 /// The most specific source that names a mode decides.

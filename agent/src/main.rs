@@ -6,7 +6,7 @@ use std::{
 };
 
 use agent::{
-    cli::Cli,
+    cli::{Cli, Command},
     config::Settings,
     credential, events, first_process,
     program::{self, Failure},
@@ -27,6 +27,9 @@ fn main() -> ExitCode {
         Err(error) => return fail(&Failure::Runtime(error.into())),
     };
     let cli = Cli::parse();
+    if let Some(Command::Sandbox(arguments)) = &cli.command {
+        return sandbox::command::run(arguments);
+    }
     let check_only = cli.check_config;
     let lookup = |name: &str| std::env::var(name).ok();
     let settings = match Settings::resolve(cli, lookup, secret.is_some()) {

@@ -53,6 +53,7 @@ pub async fn run(settings: Settings, secret: Option<SecretString>) -> Result<(),
     if let Err(error) = process::raise_descriptor_limit() {
         events::descriptor_limit_kept(&error);
     }
+    process::forbid_memory_image()?;
     let stop = Stop::default();
     let cancel = stop.now.clone();
     let grace = settings.grace_period;
@@ -128,10 +129,20 @@ pub async fn run(settings: Settings, secret: Option<SecretString>) -> Result<(),
 
 fn sessions(settings: &Settings) -> Result<Arc<Sessions>, Failure> {
     let environment = ExecutorEnvironment::capture()?;
-    let environment = Arc::new(match settings.tcp {
+    let environment = match settings.tcp {
         true => environment,
         false => environment.without_tcp(),
-    });
+    }
+    .inheriting(settings.inherit_env.clone())
+    .with_floor(settings.floor.clone());
+    let environment = match &settings.mode {
+        Mode::Listen {
+            address: ListenAddress::WebSocket(_),
+            auth: None,
+        } => environment.with_open_listener(),
+        _ => environment,
+    };
+    let environment = Arc::new(environment);
     let variables = Arc::clone(&environment);
     let http = HttpClient::new(
         ConnectorConfig::default(),

@@ -14,6 +14,7 @@ use exec_proto::capabilities::{
     CapabilityFile, DiscoverV2Result, DiscoveryRoot, InstalledPlugin, Skill, StandaloneSkill,
 };
 use rustix::fs::FileType;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::limits::{ANSWER_BYTES, PLUGINS};
@@ -22,11 +23,15 @@ use super::skill;
 use crate::fs::{Cancelled, FsError, read_directory};
 
 /// The directories that everything else is in.
-#[derive(Debug, Clone)]
+///
+/// Paths as bytes, to survive the way to a process in a sandbox.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Places {
     /// Plugins and skills of Codex.
+    #[serde(with = "crate::sandbox::raw::optional")]
     pub(crate) codex_home: Option<PathBuf>,
     /// The user's home directory.
+    #[serde(with = "crate::sandbox::raw::optional")]
     pub(crate) home: Option<PathBuf>,
 }
 

@@ -5,6 +5,7 @@
 //! - [`installed`] knows the places of V2 and describes what it finds there.
 //! - [`skill`] and [`yaml`] read the descriptions that skills give of themselves.
 //!
+//! A request with a sandbox is served by a process that is in it, which calls the same functions.
 //! Nothing found here is executed or trusted: contents are passed on or read for names and descriptions.
 //! What cannot be read makes a warning, never a failed request.
 
@@ -14,22 +15,19 @@ mod root;
 mod skill;
 mod yaml;
 
-use std::path::PathBuf;
-
 use exec_proto::PathUri;
 use exec_proto::capabilities as wire;
 use exec_proto::rpc::RpcError;
-use exec_proto::sandbox::SandboxContext;
 use futures_util::StreamExt as _;
 
 use crate::environment::ExecutorEnvironment;
-use crate::fs::{BlockingPool, FsError, native};
-use installed::Places;
+use crate::fs::{FsConnection, FsError, native};
+pub(crate) use installed::Places;
 use root::{Contents, discover};
 
 /// Answers `capabilityRoots/discoverV1`.
 pub(crate) async fn discover_v1(
-    pool: &BlockingPool,
+    files: &FsConnection,
     params: wire::DiscoverV1Params,
 ) -> Result<wire::DiscoverV1Result, RpcError> {
     if params.roots.len() > limits::ROOTS {
@@ -42,33 +40,25 @@ pub(crate) async fn discover_v1(
     // In the order of the request, which also decides what is left out of an answer that gets too large.
     let mut found = futures_util::stream::iter(params.roots)
         .map(|root| async {
-            let path = admit(&root);
-            let uri = root.path.clone();
-            let contents = match path {
-                Ok(path) => {
-                    pool.run(move |cancelled| discover(&path, &uri, cancelled))
-                        .await
-                }
-                Err(err) => Err(err),
-            };
-            (root, contents)
+            let found = search(files, root.clone()).await;
+            (root, found)
         })
         .buffered(limits::ROOTS_AT_ONCE);
     let mut roots = Vec::new();
     let mut bytes = 0;
-    while let Some((root, contents)) = found.next().await {
-        let contents = match contents {
-            Ok(contents) if bytes + contents.json_bytes() > limits::ANSWER_BYTES => Err(format!(
+    while let Some((root, found)) = found.next().await {
+        let found = match found {
+            Ok(found) if bytes + json_bytes(&found) > limits::ANSWER_BYTES => Err(format!(
                 "capability discovery exceeds {} bytes",
                 limits::ANSWER_BYTES
             )),
-            Ok(contents) => {
-                bytes += contents.json_bytes();
-                Ok(contents)
+            Ok(found) => {
+                bytes += json_bytes(&found);
+                Ok(found)
             }
             Err(err) => Err(root_error(&root.path, err)),
         };
-        roots.push(root_result(root, contents));
+        roots.push(found.unwrap_or_else(|error| root_result(root, Err(error))));
     }
     Ok(wire::DiscoverV1Result { roots })
 }
@@ -77,36 +67,61 @@ pub(crate) async fn discover_v1(
 ///
 /// The working directory is only checked: projects' own skills are not part of the answer.
 pub(crate) async fn discover_v2(
-    pool: &BlockingPool,
+    files: &FsConnection,
     environment: &ExecutorEnvironment,
     params: wire::DiscoverV2Params,
 ) -> Result<wire::DiscoverV2Result, RpcError> {
-    if let Some(sandbox) = &params.sandbox {
-        if sandbox.cwd.is_none() {
-            return Err(RpcError::invalid_params("missing field `cwd`"));
-        }
-        if sandbox.restricts_files() {
-            return Err(FsError::Sandbox.into());
-        }
+    let sandbox = params.sandbox.as_ref();
+    if sandbox.is_some_and(|sandbox| sandbox.cwd.is_none()) {
+        return Err(RpcError::invalid_params("missing field `cwd`"));
     }
     let places = Places {
         codex_home: environment.codex_home(),
         home: environment.home_dir().map(std::path::Path::to_path_buf),
     };
-    Ok(pool
-        .run(move |cancelled| installed::describe(&places, cancelled))
-        .await?)
+    // What the sandbox hides is not there, so it is no reason for a warning.
+    match files.worker(params.sandbox).await? {
+        Some(worker) => worker.call(wire::DISCOVER_V2, &places).await,
+        None => describe(files, places).await,
+    }
 }
 
-fn admit(root: &wire::RootParams) -> Result<PathBuf, FsError> {
-    if root
-        .sandbox
-        .as_ref()
-        .is_some_and(SandboxContext::restricts_files)
-    {
-        return Err(FsError::Sandbox);
+/// Describes what is in known places, without any sandbox but the process's own.
+pub(crate) async fn describe(
+    files: &FsConnection,
+    places: Places,
+) -> Result<wire::DiscoverV2Result, RpcError> {
+    let describe = move |cancelled: &_| installed::describe(&places, cancelled);
+    Ok(files.pool().run(describe).await?)
+}
+
+/// Searches one root, in its sandbox if it has one.
+async fn search(
+    files: &FsConnection,
+    mut root: wire::RootParams,
+) -> Result<wire::RootResult, FsError> {
+    let worker = files.worker(root.sandbox.take()).await;
+    if let Some(worker) = worker.map_err(FsError::Confined)? {
+        let params = wire::DiscoverV1Params { roots: vec![root] };
+        let found = worker.call(wire::DISCOVER_V1, &params).await;
+        let found: wire::DiscoverV1Result = found.map_err(FsError::Confined)?;
+        let result = found.roots.into_iter().next();
+        return result.ok_or_else(|| FsError::Confined(RpcError::internal("no answer")));
     }
-    native(&root.path)
+    let path = native(&root.path)?;
+    let uri = root.path.clone();
+    let discover = move |cancelled: &_| discover(&path, &uri, cancelled);
+    let contents = files.pool().run(discover).await?;
+    Ok(root_result(root, Ok(contents)))
+}
+
+/// What the contents of the files take in the answer.
+fn json_bytes(result: &wire::RootResult) -> usize {
+    root::json_bytes(
+        result.plugin.as_ref(),
+        &result.skills,
+        &result.namespace_manifests,
+    )
 }
 
 fn root_error(path: &PathUri, err: FsError) -> String {

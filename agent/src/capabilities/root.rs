@@ -38,24 +38,32 @@ pub(crate) struct Plugin {
 impl Contents {
     /// What the contents of the files take in a JSON answer.
     pub(crate) fn json_bytes(&self) -> usize {
-        let plugin = self.plugin.iter().flat_map(|plugin| {
-            let files = &plugin.files;
-            [
-                Some(&files.manifest),
-                files.mcp_config.as_ref(),
-                files.apps_config.as_ref(),
-            ]
-        });
-        let skills = self
-            .skills
-            .iter()
-            .flat_map(|skill| [Some(&skill.instructions), skill.metadata.as_ref()]);
-        let namespaces = self.namespaces.iter().map(Some);
-        let files = plugin.chain(skills).chain(namespaces).flatten();
-        files
-            .map(|file| escaped_bytes(&file.contents) + file.path.as_str().len())
-            .sum()
+        let plugin = self.plugin.as_ref().map(|plugin| &plugin.files);
+        json_bytes(plugin, &self.skills, &self.namespaces)
     }
+}
+
+/// What the contents of files take in a JSON answer.
+pub(crate) fn json_bytes(
+    plugin: Option<&PluginFiles>,
+    skills: &[SkillFiles],
+    namespaces: &[CapabilityFile],
+) -> usize {
+    let plugin = plugin.into_iter().flat_map(|files| {
+        [
+            Some(&files.manifest),
+            files.mcp_config.as_ref(),
+            files.apps_config.as_ref(),
+        ]
+    });
+    let skills = skills
+        .iter()
+        .flat_map(|skill| [Some(&skill.instructions), skill.metadata.as_ref()]);
+    let files = plugin.chain(skills).chain(namespaces.iter().map(Some));
+    files
+        .flatten()
+        .map(|file| escaped_bytes(&file.contents) + file.path.as_str().len())
+        .sum()
 }
 
 /// Searches the directory `root`, which the peer knows as `uri`.

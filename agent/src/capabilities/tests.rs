@@ -1,4 +1,5 @@
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -6,6 +7,10 @@ use tempfile::TempDir;
 use super::*;
 
 const MANIFEST: &str = ".codex-plugin/plugin.json";
+
+fn files() -> FsConnection {
+    FsConnection::new(crate::rpc::Outbox::new(tokio::sync::mpsc::channel(1).0, None).0)
+}
 
 /// A directory with files, and answers in which its URI is written `~`.
 struct Scratch(TempDir);
@@ -44,7 +49,7 @@ impl Scratch {
         };
         let roots: Vec<_> = roots.iter().map(root).collect();
         let params = serde_json::from_value(json!({"roots": roots})).unwrap();
-        self.short(&discover_v1(&BlockingPool::new(), params).await.unwrap())
+        self.short(&discover_v1(&files(), params).await.unwrap())
     }
 
     /// The only root of that name.
@@ -60,7 +65,7 @@ impl Scratch {
         let variables = variables.map(|(name, value)| (name.into(), value.into_os_string()));
         let environment = ExecutorEnvironment::from_parts(variables, self.path(""));
         let params = serde_json::from_value(params).unwrap();
-        let result = discover_v2(&BlockingPool::new(), &environment, params).await?;
+        let result = discover_v2(&files(), &environment, params).await?;
         Ok(self.short(&result))
     }
 }
@@ -222,12 +227,12 @@ async fn roots_answer_in_order_and_fail_on_their_own() {
     assert_eq!(roots[1], roots[3]);
     let root = json!({"id": "r", "path": "file:///C:/x"});
     let foreign = serde_json::from_value(json!({"roots": [root]})).unwrap();
-    let result = discover_v1(&BlockingPool::new(), foreign).await.unwrap();
+    let result = discover_v1(&files(), foreign).await.unwrap();
     let expected =
         "failed to inspect capability root file:///C:/x: 'file:///C:/x' is invalid on 'linux'";
     assert_eq!(result.roots[0].error.as_deref(), Some(expected));
     let many = serde_json::from_value(json!({"roots": vec![root; 129]})).unwrap();
-    let err = discover_v1(&BlockingPool::new(), many).await.unwrap_err();
+    let err = discover_v1(&files(), many).await.unwrap_err();
     assert_eq!(
         (err.code, err.message.as_str()),
         (
@@ -299,7 +304,7 @@ async fn a_sandbox_that_cannot_be_enforced_is_refused() {
     let path = PathUri::from_native(&s.path("d")).unwrap();
     let roots = json!({"roots": [{"id": "r", "path": path, "sandbox": sandbox}]});
     let params = serde_json::from_value(roots).unwrap();
-    let result = discover_v1(&BlockingPool::new(), params).await.unwrap();
+    let result = discover_v1(&files(), params).await.unwrap();
     assert!(
         result.roots[0]
             .error

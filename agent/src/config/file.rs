@@ -31,6 +31,9 @@ pub(super) struct FileConfig {
     pub(super) admin_listen: Option<String>,
     pub(super) http_header_env: Option<Vec<String>>,
     pub(super) no_tcp: Option<bool>,
+    pub(super) inherit_env: Option<Vec<String>>,
+    pub(super) sandbox_floor: Option<String>,
+    pub(super) sandbox_roots: Option<Vec<PathBuf>>,
     pub(super) keep_max_secs: Option<u64>,
     pub(super) ws_auth: Option<AuthMode>,
     pub(super) ws_token_file: Option<PathBuf>,
@@ -64,6 +67,9 @@ pub(super) fn load(path: &Path, problems: &mut Vec<String>) -> FileConfig {
         .into_iter()
         .flatten()
         {
+            *path = directory.join(&*path);
+        }
+        for path in config.sandbox_roots.iter_mut().flatten() {
             *path = directory.join(&*path);
         }
     }
@@ -100,6 +106,9 @@ fn parse(text: &str, problems: &mut Vec<String>) -> FileConfig {
         admin_listen: keys.take("admin_listen"),
         http_header_env: keys.take("http_header_env"),
         no_tcp: keys.take("no_tcp"),
+        inherit_env: keys.take("inherit_env"),
+        sandbox_floor: keys.take("sandbox_floor"),
+        sandbox_roots: keys.take("sandbox_roots"),
         keep_max_secs: keys.take("keep_max_secs"),
         ws_auth: keys.take("ws_auth"),
         ws_token_file: keys.take("ws_token_file"),

@@ -15,7 +15,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     network_proxy_review_domains: true,
     credential_masking: false,
     credential_masking_custom_providers: false,
-    capability_discovery_sandbox: false,
+    capability_discovery_sandbox: true,
     fs_watch_missing: true,
     capability_discovery_v2: true,
     environment_config_read: true,

@@ -4,6 +4,7 @@
 //! through it (child processes, HTTP headers, configuration) can reach them. The process's real
 //! environment is never consulted again.
 //!
+//! - `withheld` says what children do not inherit although it is in the snapshot.
 //! - `policy` derives a child's environment from the snapshot.
 //! - `shell` finds the user's shell.
 //! - `info` describes the executor to clients.
@@ -11,6 +12,7 @@
 mod info;
 pub(crate) mod policy;
 mod shell;
+mod withheld;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -19,6 +21,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use exec_proto::environment::Info;
+
+use crate::sandbox::{Floor, Ground};
+use withheld::Withheld;
 
 /// Variables of a child, by name.
 pub type Variables = BTreeMap<OsString, OsString>;
@@ -46,6 +51,8 @@ pub struct ExecutorEnvironment {
     cwd: PathBuf,
     user: shell::User,
     info: Info,
+    withheld: Withheld,
+    ground: Ground,
 }
 
 impl ExecutorEnvironment {
@@ -73,6 +80,11 @@ impl ExecutorEnvironment {
         let user = shell::User::current();
         Self {
             info: info::describe(&variables, &cwd, &user),
+            ground: Ground {
+                temporary: variables.get(OsStr::new("TMPDIR")).map(Into::into),
+                ..Ground::default()
+            },
+            withheld: Withheld::default(),
             variables,
             cwd,
             user,
@@ -109,6 +121,33 @@ impl ExecutorEnvironment {
     pub fn without_tcp(mut self) -> Self {
         self.info.capabilities.tcp_streams = false;
         self
+    }
+
+    /// The same, with names or patterns of variables that children inherit although they look like
+    /// credentials.
+    #[must_use]
+    pub fn inheriting(mut self, allowed: Vec<String>) -> Self {
+        self.withheld.allowed = allowed;
+        self
+    }
+
+    /// The same, with a sandbox that no request gets out of.
+    #[must_use]
+    pub fn with_floor(mut self, floor: Option<Floor>) -> Self {
+        self.ground.floor = floor;
+        self
+    }
+
+    /// The same, where every process of this machine can make requests over the network.
+    #[must_use]
+    pub fn with_open_listener(mut self) -> Self {
+        self.ground.open_listener = true;
+        self
+    }
+
+    /// What every sandbox of this executor is made with.
+    pub(crate) fn ground(&self) -> &Ground {
+        &self.ground
     }
 
     /// The answer to `environment/info`.

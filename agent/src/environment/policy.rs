@@ -1,7 +1,7 @@
 //! A child's environment: what is inherited, dropped, set and laid over, in this order.
 //!
 //! ```text
-//! 1 inherit      all | core names | nothing
+//! 1 inherit      all that is not withheld | core names | nothing
 //! 2 default excludes   *KEY* *SECRET* *TOKEN*, unless switched off
 //! 3 exclude      globs
 //! 4 set          beats the excludes
@@ -55,7 +55,13 @@ impl ExecutorEnvironment {
         metadata: Option<&Metadata>,
     ) -> Variables {
         let start = match policy.map(|policy| policy.inherit) {
-            Some(EnvInherit::All) => self.variables().clone(),
+            Some(EnvInherit::All) => {
+                let inherited = self.variables().iter();
+                inherited
+                    .filter(|(name, _)| !self.withheld.covers(name))
+                    .map(|(name, value)| (name.clone(), value.clone()))
+                    .collect()
+            }
             Some(EnvInherit::Core) => {
                 let is_core =
                     |name: &OsStr| CORE.iter().any(|core| name.eq_ignore_ascii_case(core));
@@ -107,7 +113,7 @@ pub(crate) fn derive(
     child
 }
 
-fn matches_any<S: AsRef<str>>(globs: &[S], name: &OsStr) -> bool {
+pub(super) fn matches_any<S: AsRef<str>>(globs: &[S], name: &OsStr) -> bool {
     let name: Vec<char> = name.to_string_lossy().chars().collect();
     globs.iter().any(|glob| glob_matches(glob.as_ref(), &name))
 }

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use exec_proto::rpc::RpcError;
@@ -21,15 +20,15 @@ use tokio::sync::oneshot;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::process::{Confined, Spawner};
-use crate::sandbox::{self, Answer, Confinement, Purpose, Request, frame, receive};
+use crate::sandbox::{self, Answer, Confinement, Ground, Purpose, Request, frame, receive};
 
 /// What is needed to serve requests in sandboxes.
 #[derive(Debug, Clone)]
 pub(crate) struct Sandboxes {
     /// Starts the processes.
     pub(crate) spawner: Spawner,
-    /// The executor's own directory for temporary files.
-    pub(crate) temporary: Option<PathBuf>,
+    /// What they are made with.
+    pub(crate) ground: Ground,
 }
 
 /// The sandboxes of one connection.
@@ -51,11 +50,13 @@ impl Workers {
     /// The process for a context; `None` if nothing has to be enforced.
     pub(super) async fn find(
         &self,
-        context: &SandboxContext,
+        context: Option<SandboxContext>,
     ) -> Result<Option<Arc<Worker>>, RpcError> {
-        let temporary = self.sandboxes.temporary.clone();
-        let context = context.clone();
-        let evaluate = move || sandbox::confinement(&context, Purpose::Files, temporary.as_deref());
+        if context.is_none() && self.sandboxes.ground.floor.is_none() {
+            return Ok(None);
+        }
+        let ground = self.sandboxes.ground.clone();
+        let evaluate = move || sandbox::confinement(context.as_ref(), Purpose::Files, &ground);
         let confinement = tokio::task::spawn_blocking(evaluate)
             .await
             .map_err(|_| RpcError::internal("the sandbox policy was not evaluated"))?
@@ -128,7 +129,7 @@ impl Worker {
     /// # Cancel safety
     ///
     /// The call is made as a whole or not at all; nobody gets its answer.
-    pub(super) async fn call<P: Serialize, R: DeserializeOwned>(
+    pub(crate) async fn call<P: Serialize, R: DeserializeOwned>(
         self: &Arc<Self>,
         method: &str,
         params: &P,

@@ -46,7 +46,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::rpc::Outbox;
 
 pub(crate) use confined::Sandboxes;
-use confined::{Worker, Workers};
+pub(crate) use confined::Worker;
+use confined::Workers;
 pub(crate) use directory::read_directory;
 pub(crate) use error::FsError;
 use handles::{Handle, HandleTable, check_id, check_read_length, check_write_range};
@@ -98,13 +99,13 @@ impl FsConnection {
     }
 
     /// The process that serves requests with this sandbox; `None` if they need none.
-    async fn worker(
+    pub(crate) async fn worker(
         &self,
         sandbox: Option<SandboxContext>,
     ) -> Result<Option<Arc<Worker>>, RpcError> {
         match (sandbox, &self.workers) {
-            (None, _) => Ok(None),
-            (Some(sandbox), Some(workers)) => workers.find(&sandbox).await,
+            (sandbox, Some(workers)) => workers.find(sandbox).await,
+            (None, None) => Ok(None),
             (Some(sandbox), None) if sandbox.restricts_files() => Err(FsError::Sandbox.into()),
             (Some(_), None) => Ok(None),
         }

@@ -33,6 +33,31 @@ pub(crate) fn raise_limit() -> io::Result<()> {
     Ok(())
 }
 
+/// The limit of memory images that the executor was started with; set if it was lowered.
+static INHERITED_CORE: OnceLock<Rlimit> = OnceLock::new();
+
+/// Leaves no memory image of this process behind, which would have its keys in it. For the program
+/// itself, as [`raise_limit`].
+///
+/// # Errors
+///
+/// If the system refuses; the limit is then what it was.
+pub(crate) fn forbid_memory_image() -> io::Result<()> {
+    let inherited = getrlimit(Resource::Core);
+    let none = Rlimit {
+        current: Some(0),
+        ..inherited
+    };
+    setrlimit(Resource::Core, none)?;
+    let _ = INHERITED_CORE.set(inherited);
+    Ok(())
+}
+
+/// What a child's limit of memory images is set to; `None` if it need not be set.
+pub(super) fn inherited_core_limit() -> Option<Rlimit> {
+    INHERITED_CORE.get().copied()
+}
+
 /// What a child's limit is set to, between fork and exec; `None` if it need not be set.
 pub(super) fn inherited_limit() -> Option<Rlimit> {
     INHERITED.get().copied()

@@ -146,14 +146,15 @@ impl ProcessGroup {
         // Dropping the group kills and reaps what is left.
     }
 
-    /// Frees the leader's number. Only after [`ExitWatch::leader_ended`].
+    /// Frees the leader's number, if the leader has ended: the first process of a sandbox may go on
+    /// after its program.
     pub(super) fn reap(&self) {
         let mut leader = self.leader.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(leader) = leader.take() {
-            let _ = waitid(
-                WaitId::Pid(leader),
-                WaitIdOptions::EXITED | WaitIdOptions::NOHANG,
-            );
+        if let Some(pid) = *leader {
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+            if !matches!(waitid(WaitId::Pid(pid), options), Ok(None)) {
+                *leader = None;
+            }
         }
     }
 }
@@ -231,7 +232,7 @@ impl ExitWatch {
                 }
                 read
             };
-            if matches!(read, Ok(_)) {
+            if read.is_ok() {
                 // The end of the pipe, or a broken one: only the process itself can tell.
                 return std::future::pending().await;
             }

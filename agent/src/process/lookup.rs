@@ -24,7 +24,7 @@ const BINFMT: &str = "/proc/sys/fs/binfmt_misc";
 /// # Errors
 ///
 /// ENOENT, EACCES, ENOEXEC and so on, as `execvp` would report them.
-pub(super) fn find(program: &OsStr, path: Option<&OsStr>, cwd: &Path) -> io::Result<PathBuf> {
+pub(crate) fn find(program: &OsStr, path: Option<&OsStr>, cwd: &Path) -> io::Result<PathBuf> {
     if program.as_bytes().contains(&0) {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,

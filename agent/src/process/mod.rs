@@ -46,7 +46,8 @@ use group::ProcessGroup;
 use output_log::OutputLog;
 use stdin::Stdin;
 
-pub(crate) use descriptors::raise_limit as raise_descriptor_limit;
+pub(crate) use descriptors::{forbid_memory_image, raise_limit as raise_descriptor_limit};
+pub(crate) use lookup::find as find_program;
 pub(crate) use spawn::{Confined, Spawner};
 pub(crate) use table::{ProcessTable, Reservation, TableConfig};
 

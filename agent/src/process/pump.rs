@@ -161,6 +161,7 @@ impl Pump {
             let code = exit.wait(&process.group).await;
             self.emit_exited(code).await;
         }
+        process.group.reap();
         process.stdin.end();
         let seq = process.update(|log| log.push_closed());
         let closed = ClosedNotification {

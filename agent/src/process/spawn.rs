@@ -525,6 +525,7 @@ fn lead_session(
     // JUSTIFICATION: the standard library offers a process group but neither a session nor a
     // controlling terminal nor a parent-death signal nor limits.
     let limit = descriptors::inherited_limit();
+    let core = descriptors::inherited_core_limit();
     let prepare = move || {
         rustix::process::setsid()?;
         if terminal {
@@ -536,6 +537,9 @@ fn lead_session(
         }
         if let Some(limit) = &limit {
             rustix::process::setrlimit(rustix::process::Resource::Nofile, *limit)?;
+        }
+        if let Some(core) = &core {
+            rustix::process::setrlimit(rustix::process::Resource::Core, *core)?;
         }
         // If the executor is killed, programs get a chance to end in order.
         rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;

@@ -27,8 +27,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{
-    DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, WaitStatus, kill_process,
-    set_dumpable_behavior, set_parent_process_death_signal, waitid,
+    DumpableBehavior, Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitIdStatus,
+    WaitStatus, getrlimit, kill_process, set_dumpable_behavior, set_parent_process_death_signal,
+    setrlimit, waitid,
 };
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
@@ -132,8 +133,10 @@ fn run(request: OwnedFd, report: &OwnedFd, noticed: OwnedFd) -> Result<i32, Fail
         let _ = kill_process(init, Signal::KILL);
         at(Stage::Placeholders)(err)
     })?;
-    // If init is gone, it has said why.
-    let _ = rustix::io::write(&go, b"g");
+    // Who serves file requests does not wait for it. If another init is gone, it has said why.
+    if matches!(task, Task::Program { .. }) {
+        let _ = rustix::io::write(&go, b"g");
+    }
     drop(go);
     let code = supervise(init, &occupied, &signals, &noticed);
     occupied.release();
@@ -178,7 +181,8 @@ fn supervise(init: Pid, occupied: &Placeholders, signals: &OwnedFd, noticed: &Ow
         let _ = poll(&mut [PollFd::new(signals, PollFlags::IN)], None);
         while let Some(signal) = sys::take_signal(signals) {
             match Signal::from_named_raw(signal) {
-                Some(Signal::CHILD) | None => {}
+                // The latter is about a pipe of this process's own.
+                Some(Signal::CHILD | Signal::PIPE) | None => {}
                 Some(END) => kill(),
                 Some(Signal::IO) => {
                     if !occupied.are_in_place() {
@@ -282,7 +286,7 @@ fn collect(program: Pid, signals: &OwnedFd, notices: Option<&Notices>) -> i32 {
         }
         while let Some(signal) = sys::take_signal(signals) {
             let signal = match Signal::from_named_raw(signal) {
-                Some(Signal::CHILD) | None => continue,
+                Some(Signal::CHILD | Signal::PIPE) | None => continue,
                 Some(PAUSE) => Signal::STOP,
                 Some(signal) => signal,
             };
@@ -325,6 +329,7 @@ fn confine(confinement: &Confinement, listen: Listen) -> Result<Option<OwnedFd>,
         // Init is in reach of the program.
         set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(at(Stage::Privileges))?;
     }
+    limit(confinement).map_err(at(Stage::Privileges))?;
     rustix::thread::set_no_new_privs(true).map_err(at(Stage::Privileges))?;
     let writable = confinement.files.as_ref().map(|files| files.writable());
     landlock::restrict(confinement.network, writable)
@@ -355,6 +360,30 @@ fn confine(confinement: &Confinement, listen: Listen) -> Result<Option<OwnedFd>,
 enum Listen {
     Yes,
     No,
+}
+
+/// What a runaway program may use at most.
+fn limit(confinement: &Confinement) -> io::Result<()> {
+    // The one value that also keeps the kernel from running the host's program for crashes, which
+    // would run outside and may be the superuser's.
+    let image = Rlimit {
+        current: Some(1),
+        maximum: Some(1),
+    };
+    setrlimit(Resource::Core, image)?;
+    // In a namespace of its own a user's processes are counted apart, so this is the sandbox's own.
+    // The kernel exempts the superuser of the host.
+    if confinement.files.is_some() {
+        let present = getrlimit(Resource::Nproc);
+        let least =
+            |limit: Option<u64>| Some(limit.map_or(PROCESSES, |limit| limit.min(PROCESSES)));
+        let processes = Rlimit {
+            current: least(present.current),
+            maximum: least(present.maximum),
+        };
+        setrlimit(Resource::Nproc, processes)?;
+    }
+    Ok(())
 }
 
 fn drop_capabilities() -> io::Result<()> {
@@ -466,6 +495,9 @@ fn wait_code(status: WaitStatus) -> i32 {
 pub(super) const END: Signal = Signal::POWER;
 /// Stands for SIGSTOP.
 pub(super) const PAUSE: Signal = Signal::URG;
+
+/// Processes and threads of one sandbox: more than a parallel build has, less than a host suffers from.
+const PROCESSES: u64 = 8192;
 
 /// Exit code when there is no program that could have one.
 const FAILED: u8 = 125;

@@ -6,9 +6,11 @@
 //! ```
 //!
 //! - [`policy`] and [`glob`] say what may be done with which path; [`view`] is all they see of files.
+//! - [`floor`] is what the operator demands of every request.
 //! - [`steps`] turns that into mounts, still without doing anything.
 //! - [`launch`] hands it to a process of our own program, in [`first`], which calls [`enter`],
 //!   [`landlock`] and [`seccomp`] (over [`bpf`]) and then executes the client's program. [`failure`] tells of it.
+//! - [`command`] does the same for a person at a terminal.
 //! - [`placeholder`] keeps names free that do not exist.
 //! - [`ways`] makes the only ways out of a network namespace.
 //! - [`worker`] serves file requests from inside a sandbox.
@@ -18,17 +20,19 @@
 
 mod bpf;
 mod calls;
+pub mod command;
 pub(crate) mod denial;
 mod enter;
 mod failure;
 mod first;
+mod floor;
 mod glob;
 mod landlock;
 mod launch;
 mod notices;
 mod placeholder;
 mod policy;
-mod raw;
+pub(crate) mod raw;
 mod refusal;
 mod seccomp;
 mod steps;
@@ -39,13 +43,13 @@ mod view;
 mod ways;
 mod worker;
 
-use std::path::Path;
-
 use exec_proto::sandbox::{NetworkAccess, Permissions, SandboxContext};
 use rustix::process::Signal;
 
 pub(crate) use failure::{Failure, MAX_BYTES as OUTCOME_BYTES, parse as parse_outcome};
 pub use first::run_if_first_process;
+pub use floor::{Floor, FloorKind};
+pub(crate) use floor::{Ground, is_possible_root};
 pub(crate) use launch::{Confinement, Isolation, Launch, Prepared, Task, variable};
 pub(crate) use notices::Told;
 pub(crate) use policy::Purpose;
@@ -53,22 +57,33 @@ pub(crate) use refusal::Refusal;
 pub(crate) use ways::receive as receive_ways;
 pub(crate) use worker::{Answer, Request, frame, receive};
 
-/// What a context asks to enforce on this host; `None` if nothing. Looks at files, so it may block.
-///
-/// `temporary` is the executor's own directory for temporary files.
+/// What has to be enforced on this host for a request; `None` if nothing. Looks at files, so it may block.
 ///
 /// # Errors
 ///
 /// [`Refusal`] if it cannot be enforced.
 pub(crate) fn confinement(
-    context: &SandboxContext,
+    context: Option<&SandboxContext>,
     purpose: Purpose<'_>,
-    temporary: Option<&Path>,
+    ground: &Ground,
 ) -> Result<Option<Confinement>, Refusal> {
     let host = view::Host;
-    let Some(policy) = policy::evaluate(context, purpose, temporary, &host)? else {
+    let temporary = ground.temporary.as_deref();
+    let evaluate = |context| policy::evaluate(context, purpose, temporary, &host);
+    let mut policy = context.map(evaluate).transpose()?.flatten();
+    if let Some(floor) = &ground.floor {
+        policy = floor::meet(policy, evaluate(&floor.context()?)?);
+    }
+    let Some(policy) = policy else {
         return Ok(None);
     };
+    if ground.open_listener && purpose != Purpose::Files && policy.network == NetworkAccess::Enabled
+    {
+        // It could ask this executor for a command without a sandbox.
+        let text = "a command with network access could reach this executor's own listener, which \
+            takes requests from everybody on this machine; start it with --ws-auth";
+        return Err(Refusal::Unenforceable(text.to_owned()));
+    }
     let files = policy
         .files
         .map(|rules| steps::MountPlan::new(&rules, &host))
@@ -88,9 +103,13 @@ pub(crate) fn confinement(
 pub(crate) fn isolated(
     context: &SandboxContext,
     purpose: Purpose<'_>,
-    temporary: Option<&Path>,
+    ground: &Ground,
     isolation: Isolation,
 ) -> Result<Confinement, Refusal> {
+    if ground.floor.is_some() {
+        let text = "the operator's sandbox floor leaves commands no network";
+        return Err(Refusal::Unenforceable(text.to_owned()));
+    }
     let mut context = context.clone();
     // Nothing of the host's network is there, so nothing has to be hidden because of it.
     if let Permissions::Managed { network, .. } | Permissions::External { network } =
@@ -98,7 +117,7 @@ pub(crate) fn isolated(
     {
         *network = NetworkAccess::Restricted;
     }
-    let files = confinement(&context, purpose, temporary)?.and_then(|confined| confined.files);
+    let files = confinement(Some(&context), purpose, ground)?.and_then(|confined| confined.files);
     Ok(Confinement {
         // A network namespace of its own needs the others, too.
         files: Some(files.unwrap_or_else(steps::MountPlan::unrestricted)),
@@ -115,5 +134,35 @@ pub(crate) fn relayed(signal: Signal) -> Signal {
         Signal::KILL => first::END,
         Signal::STOP => first::PAUSE,
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn open_network_needs_a_listener_that_asks_who_is_there() {
+        let context = |network: &str| -> SandboxContext {
+            let mut context = testing::context(&["read root"]);
+            context["permissions"]["network"] = network.into();
+            serde_json::from_value(context).unwrap()
+        };
+        let command = Purpose::Command(Path::new("/"));
+        for (network, purpose, open_listener, is_refused) in [
+            ("enabled", command, true, true),
+            ("enabled", command, false, false),
+            ("restricted", command, true, false),
+            ("enabled", Purpose::Files, true, false),
+        ] {
+            let ground = Ground {
+                open_listener,
+                ..Ground::default()
+            };
+            let found = confinement(Some(&context(network)), purpose, &ground);
+            assert_eq!(found.is_err(), is_refused, "{network} {purpose:?}");
+        }
     }
 }

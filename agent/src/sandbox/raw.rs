@@ -44,3 +44,28 @@ pub(crate) mod list {
         Ok(list.into_iter().map(|raw| raw.0).collect())
     }
 }
+
+/// A path that may be absent.
+pub(crate) mod optional {
+    use std::path::PathBuf;
+
+    use serde::{Deserialize, Serialize};
+
+    use super::{Deserializer, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    struct Raw(#[serde(with = "super")] PathBuf);
+
+    pub(crate) fn serialize<S: Serializer>(
+        path: &Option<PathBuf>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        path.clone().map(Raw).serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<PathBuf>, D::Error> {
+        Ok(Option::<Raw>::deserialize(deserializer)?.map(|raw| raw.0))
+    }
+}

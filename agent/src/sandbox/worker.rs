@@ -15,6 +15,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use exec_proto::capabilities::{DISCOVER_V1, DISCOVER_V2};
 use exec_proto::fs as wire;
 use exec_proto::rpc::RpcError;
 use exec_proto::{Empty, PathUri};
@@ -29,6 +30,7 @@ use tokio::task::JoinSet;
 use super::failure::{Failure, Stage, at, report_ready};
 use super::sys;
 use super::view::{Host, resolve};
+use crate::capabilities;
 use crate::fs::FsConnection;
 use crate::rpc::Outbox;
 
@@ -156,6 +158,8 @@ async fn perform(
             check_tree(occupied, &params.source_path, &params.destination_path)?;
             done(connection.copy(params).await?)
         }
+        DISCOVER_V1 => encode(capabilities::discover_v1(connection, decode(params)?).await?),
+        DISCOVER_V2 => encode(capabilities::describe(connection, decode(params)?).await?),
         other => Err(RpcError::internal(format!(
             "`{other}` cannot be served in a sandbox"
         ))),

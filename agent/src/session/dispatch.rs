@@ -181,10 +181,10 @@ pub(super) async fn run(
             id,
             config_layers::read(fs.pool(), &context.environment, params).await,
         ),
-        Call::DiscoverV1(params) => answer(id, capabilities::discover_v1(fs.pool(), params).await),
+        Call::DiscoverV1(params) => answer(id, capabilities::discover_v1(fs, params).await),
         Call::DiscoverV2(params) => answer(
             id,
-            capabilities::discover_v2(fs.pool(), &context.environment, params).await,
+            capabilities::discover_v2(fs, &context.environment, params).await,
         ),
         Call::HttpRequest(params) => return request(context, id, params, None).await,
         // From here on answers that say something about notifications: they must not overtake them.

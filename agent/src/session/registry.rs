@@ -197,7 +197,7 @@ impl Sessions {
     pub(super) fn sandboxes(&self) -> Sandboxes {
         Sandboxes {
             spawner: self.table_config.spawner.clone(),
-            temporary: self.config.environment.variable("TMPDIR").map(Into::into),
+            ground: self.config.environment.ground().clone(),
         }
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct Client {
     pub(crate) network: Vec<Value>,
     /// What such questions are answered with.
     pub(crate) decision: Value,
+    /// The executor's, unless it is that of the tests.
+    pub(crate) user: Option<u32>,
     /// Where every user can execute them.
     programs: tempfile::TempDir,
 }
@@ -181,6 +183,7 @@ impl Client {
             place: Place::new(),
             network: Vec::new(),
             decision: json!({"type": "deny", "reason": "no"}),
+            user,
             programs,
         };
         client.ok("initialize", json!({"clientName": "test"}));
@@ -220,6 +223,11 @@ impl Client {
     pub(crate) fn ok(&mut self, method: &str, params: Value) -> Value {
         self.call(method, params)
             .unwrap_or_else(|err| panic!("{method}: {err:?}"))
+    }
+
+    /// The executor's program, where every user can start it.
+    pub(crate) fn executor_program(&self) -> PathBuf {
+        share(self.programs.path(), Path::new(EXECUTOR))
     }
 
     /// This test program, where the executor can start it.

@@ -3,6 +3,8 @@
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
+use serde_json::json;
+
 use crate::client::{for_each_user, with_network};
 use crate::probe::try_inside;
 
@@ -176,5 +178,160 @@ fn nothing_can_be_typed_into_the_terminal() {
     for_each_user(|client| {
         let answer = try_inside(client, "typing", client.place.read_only());
         assert_eq!(answer, libc::EPERM);
+    });
+}
+
+/// Somebody inside changes what a link means all the time, while a command and file requests go
+/// through it.
+#[test]
+fn links_that_change_all_the_time_lead_nowhere() {
+    for_each_user(|client| {
+        let context = client.place.workspace_write(&["deny /w/private"]);
+        let script = "echo started; while :; do ln -sfn ../o way; ln -sfn private way; ln -sfn sub way; done";
+        let params = client.start(&["/bin/sh", "-c", script], context.clone());
+        let id = params["processId"].clone();
+        client.ok("process/start", params);
+        client.until(&id, "started");
+        for number in 0..100 {
+            let path = client.place.uri(&format!("w/way/f{number}"));
+            let params = json!({"path": path, "dataBase64": "eA==", "sandbox": context});
+            // Whatever it meets.
+            let _ = client.call("fs/writeFile", params);
+            let params = json!({"path": client.place.uri("w/way/p.txt"), "sandbox": context});
+            let read = client.call("fs/readFile", params);
+            assert!(read.is_err(), "the denied file: {read:?}");
+        }
+        let script = "i=0; while [ $i -lt 200 ]; do echo x > way/g$i; cat way/p.txt; i=$((i+1)); done 2>/dev/null; true";
+        let finished = client.shell(script, context);
+        assert!(!finished.output.contains('p'), "{finished:?}");
+        client.ok("process/terminate", json!({"processId": id}));
+        client.finish(&id);
+        let names = |name: &str| std::fs::read_dir(client.place.path(name)).unwrap().count();
+        assert_eq!((names("o"), names("w/private")), (1, 2));
+    });
+}
+
+#[test]
+fn other_names_of_the_root_lead_to_the_same_place() {
+    for_each_user(|client| {
+        let outside = client.place.text("o");
+        let script = format!(
+            "for r in /proc/self/root /proc/thread-self/root /proc/$$/root /proc/self/cwd/../../../../../.. \
+            /proc/$$/task/$$/root; do echo x > $r{outside}/escaped && echo escaped; cat $r{0}/w/.env; done; \
+            cd / && cd .. && echo x > ./{outside}/escaped && echo escaped; true",
+            client.place.root.display()
+        );
+        for context in [
+            client.place.workspace_write(&["deny /w/.env"]),
+            with_network(client.place.workspace_write(&["deny /w/.env"])),
+        ] {
+            let finished = client.shell(&script, context);
+            assert!(
+                !finished
+                    .output
+                    .lines()
+                    .any(|line| line == "escaped" || line == "secret"),
+                "{finished:?}"
+            );
+            assert!(!client.place.path("o/escaped").exists());
+        }
+    });
+}
+
+/// What is open when the program starts, and what a file request opened, is as confined as a path.
+#[test]
+fn open_descriptors_give_nothing_more() {
+    for_each_user(|client| {
+        let script = "for f in 0 1 2; do echo x > /proc/self/fd/$f/../../o/n; ls /proc/self/fd/$f/; done; \
+            cd /proc/self/fd && ls; true";
+        let finished = client.shell(script, client.place.workspace_write(&[]));
+        assert!(!client.place.path("o/n").exists(), "{finished:?}");
+        let context = client.place.workspace_write(&["deny /w/.env"]);
+        let open = json!({"handleId": "h", "mode": "read", "path": client.place.uri("o/o.txt"), "sandbox": context});
+        client.ok("fs/open", open);
+        let chunk = exec_proto::base64::encode(b"other");
+        let write = json!({"handleId": "h", "offset": 0, "chunk": chunk});
+        assert!(client.call("fs/writeBlock", write).is_err());
+        client.ok("fs/close", json!({"handleId": "h"}));
+        assert_eq!(
+            std::fs::read_to_string(client.place.path("o/o.txt")).unwrap(),
+            "o\n"
+        );
+    });
+}
+
+#[test]
+fn hard_links_bring_nothing_in_or_out() {
+    for_each_user(|client| {
+        let context = client
+            .place
+            .workspace_write(&["deny /w/.env", "read /w/docs"]);
+        let script = "ln .env e; ln private/p.txt ../o/p; ln ../o/o.txt o; ln docs/d.md d && echo x >> d; \
+            ln .git/config c && echo x >> c; cat e; ls";
+        let finished = client.shell(script, context);
+        assert!(!finished.output.contains("secret"), "{finished:?}");
+        for (name, content) in [
+            ("w/docs/d.md", "d\n"),
+            ("w/.git/config", "git\n"),
+            ("o/o.txt", "o\n"),
+        ] {
+            assert_eq!(
+                std::fs::read_to_string(client.place.path(name)).unwrap(),
+                content,
+                "{name}"
+            );
+        }
+        assert!(!client.place.path("o/p").exists());
+    });
+}
+
+#[test]
+fn no_mount_is_shared_with_the_host() {
+    for_each_user(|client| {
+        let script = "grep -E ' (shared|master|propagate_from):' /proc/self/mountinfo; \
+            grep -vE ' (ro|rw),[^ ]*nosuid' /proc/self/mountinfo; true";
+        for context in [
+            client.place.workspace_write(&["deny /w/.env"]),
+            client
+                .place
+                .context(&["read minimal", "write project_roots"]),
+        ] {
+            let finished = client.shell(script, context);
+            assert_eq!(
+                finished.output, "",
+                "mounts that are shared, or with setuid"
+            );
+        }
+    });
+}
+
+#[test]
+fn setuid_programs_give_no_rights() {
+    for_each_user(|client| {
+        let program = client.place.path("w/id");
+        std::fs::copy("/usr/bin/id", &program).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o4755);
+        std::fs::set_permissions(&program, mode).unwrap();
+        let own = client.user.unwrap_or(rustix::process::geteuid().as_raw());
+        let finished = client.shell("./id -u", client.place.workspace_write(&[]));
+        assert_eq!(finished.output, format!("{own}\n"));
+        let script = "grep -E '^Cap(Prm|Eff|Bnd)' /proc/self/status | grep -v 0000000000000000; su -c true </dev/null && echo became; true";
+        let finished = client.shell(script, client.place.workspace_write(&[]));
+        assert!(!finished.output.contains("Cap"), "{finished:?}");
+    });
+}
+
+#[test]
+fn calls_by_other_numbers_are_no_way_around() {
+    for_each_user(|client| {
+        // Numbers of the x32 calls, where the kernel has them.
+        for call in [libc::SYS_mount, libc::SYS_ptrace, libc::SYS_socket] {
+            let answer = try_inside(
+                client,
+                &format!("call {}", call | 0x4000_0000),
+                client.place.read_only(),
+            );
+            assert_eq!(answer, libc::ENOSYS, "{call}");
+        }
     });
 }

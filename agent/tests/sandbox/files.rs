@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{Client, for_each_user};
+use crate::client::{Client, Setup, for_each_user, for_each_user_with, open_to_all};
 
 fn read(client: &mut Client, path: &str, sandbox: Value) -> Result<String, (i64, String)> {
     let uri = if path.starts_with('/') {
@@ -192,5 +192,65 @@ fn a_policy_whose_files_changed_is_applied_as_it_is_now() {
         std::fs::create_dir(client.place.path("w/.codex")).unwrap();
         assert_eq!(refusal(read(client, "w/a.key", inside.clone())), DENIED);
         assert_eq!(refusal(write(client, "w/.codex/config", inside)), READ_ONLY);
+    });
+}
+
+#[test]
+fn discovery_sees_what_the_sandbox_shows() {
+    let home = tempfile::tempdir_in("/var/tmp").unwrap();
+    let home_path = home.path().canonicalize().unwrap();
+    let skill = "---\nname: n\ndescription: d\n---\n";
+    std::fs::create_dir_all(home_path.join("skills/one")).unwrap();
+    std::fs::write(home_path.join("skills/one/SKILL.md"), skill).unwrap();
+    open_to_all(&home_path);
+    let setup = Setup {
+        variables: vec![
+            ("CODEX_HOME".to_owned(), home_path.display().to_string()),
+            ("HOME".to_owned(), "/nonexistent".to_owned()),
+        ],
+        ..Setup::default()
+    };
+    for_each_user_with(&setup, |client| {
+        let info = client.ok("environment/info", json!({}));
+        assert_eq!(info["capabilities"]["capabilityDiscoverySandbox"], true);
+        for name in ["w/open/SKILL.md", "w/private/SKILL.md"] {
+            let path = client.place.path(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, skill).unwrap();
+        }
+        client.place.open();
+        let denied = client.place.context(&["read root", "deny /w/private"]);
+        let root = |client: &Client, name: &str, sandbox: &Value| json!({"id": name, "path": client.place.uri(name), "sandbox": sandbox});
+        let roots = [
+            root(client, "w/open", &denied),
+            root(client, "w/private", &denied),
+            root(client, "w/private", &Value::Null),
+            root(client, "w", &denied),
+        ];
+        let found =
+            client.ok("capabilityRoots/discoverV1", json!({"roots": roots}))["roots"].clone();
+        let skills = |index: usize| found[index]["skills"].as_array().unwrap().len();
+        assert_eq!(
+            (skills(0), skills(1), skills(2), skills(3)),
+            (1, 0, 1, 1),
+            "{found}"
+        );
+        let error = found[1]["error"].clone();
+        assert!(
+            error.is_null() || error.as_str().unwrap().contains("failed to inspect"),
+            "{error}"
+        );
+
+        let v2 = |client: &mut Client, sandbox: Value| {
+            let params = json!({"cwd": client.place.uri("w"), "sandbox": sandbox});
+            client.ok("capabilities/discoverV2", params)
+        };
+        let open = v2(client, denied);
+        assert_eq!(open["skills"].as_array().unwrap().len(), 1, "{open}");
+        let hidden = client
+            .place
+            .context(&["read minimal", "read project_roots"]);
+        let none = v2(client, hidden);
+        assert_eq!(none, json!({"plugins": [], "skills": [], "warnings": []}));
     });
 }

@@ -12,9 +12,15 @@ mod cases;
 #[cfg(test)]
 mod client;
 #[cfg(test)]
+mod command;
+#[cfg(test)]
+mod cost;
+#[cfg(test)]
 mod escapes;
 #[cfg(test)]
 mod files;
+#[cfg(test)]
+mod hardening;
 #[cfg(test)]
 mod names;
 #[cfg(test)]

@@ -15,15 +15,15 @@
 //! | 10 patterns skip links and directories, and are old | `patterns_deny_directories_and_targets_of_links`, `a_policy_whose_files_changed_is_applied_as_it_is_now` |
 //! | 11 the environment widens the policy | `the_commands_environment_does_not_widen_the_policy`, `temporary_directories_are_the_executors_or_the_contexts` |
 //! | 12 narrower entries and `skip` have no effect | `narrower_entries_open_what_is_denied_around_them`, `a_skipped_name_is_not_kept` |
-//! | 13 the network opens every socket and every process | `abstract_sockets_of_others_are_out_of_reach_with_network`, `sockets_of_daemons_are_not_there_with_network`, `processes_outside_do_not_exist` |
+//! | 13 the network opens every socket and every process | `abstract_sockets_of_others_are_out_of_reach_with_network`, `sockets_of_daemons_are_not_there_with_network`, `a_command_with_network_cannot_reach_an_open_listener`, `processes_outside_do_not_exist` |
 //! | 14 nested namespaces, keyrings, kernel interfaces | `nested_namespaces_keyrings_and_kernel_interfaces_are_refused_in_every_mode` |
 //! | 15 entries about Unix sockets have no effect | `what_cannot_be_enforced_is_refused` |
 //! | 16 masking of credentials fails open | `what_cannot_be_enforced_is_refused` |
-//! | 17 the executor is not hardened | `no_way_leads_to_the_environment_of_the_executor`, `the_secret_is_in_no_environment_argument_descriptor_or_log` |
+//! | 17 the executor is not hardened | `no_way_leads_to_the_environment_of_the_executor`, `the_secret_is_in_no_environment_argument_descriptor_or_log`, `no_way_leads_from_a_sandbox_to_the_executors_credentials`, `credentials_are_inherited_only_if_the_operator_says_so`, `a_crash_leaves_no_image_and_starts_no_program_of_the_host` |
 //! | 18 a question for every connection | `what_cannot_be_enforced_is_refused` |
 //! | 19 a program from `PATH`, and many processes | `no_program_of_the_path_takes_part`, `file_requests_of_a_policy_share_a_process` |
 //! | 20 no controlling terminal | `the_terminal_controls_the_program` |
-//! | 21 no limits | `what_is_left_of_a_command_ends_with_it` |
+//! | 21 no limits | `processes_of_a_sandbox_are_limited`, `what_is_left_of_a_command_ends_with_it` |
 //! | 22 the state home must not be a temporary directory | `a_state_home_below_a_temporary_directory_is_no_problem` |
 //! | 23 the policy travels as arguments | `large_policies_are_no_problem`, `the_policy_is_in_no_argument` |
 //! | 24 what is not refused is allowed | `calls_that_are_not_listed_do_not_exist` |

@@ -7,6 +7,20 @@ use crate::support::exec_server;
 
 const SECRET: &str = "s3cr3t-0123456789";
 
+/// A sandbox with an open network could otherwise ask for a command without one.
+#[tokio::test]
+async fn a_command_with_network_cannot_reach_an_open_listener() {
+    let program = Program::spawn(exec_server(&crate::peer::LISTEN));
+    let mut peer = program.connect().await;
+    let root = json!({"type": "special", "value": {"kind": "root"}});
+    let files = json!({"type": "restricted", "entries": [{"path": root, "access": "read"}]});
+    let sandbox = json!({"permissions": {"type": "managed", "network": "enabled", "file_system": files},
+        "windowsSandboxLevel": "disabled"});
+    let params = with(script("p", "true"), "sandbox", sandbox);
+    let (code, text) = peer.err("process/start", params).await;
+    assert!(code == -32602 && text.contains("--ws-auth"), "{text}");
+}
+
 /// 34: what is kept from children and headers is read from the files of `/proc`.
 #[tokio::test]
 async fn no_way_leads_to_the_environment_of_the_executor() {

@@ -44,7 +44,8 @@ fn child(policy: &EnvPolicy, overlay: &[(&str, &str)]) -> Variables {
         .iter()
         .map(|(n, v)| ((*n).to_owned(), (*v).to_owned()))
         .collect();
-    snapshot().child_variables(Some(policy), &overlay, None)
+    let everything = snapshot().inheriting(vec!["*".to_owned()]);
+    everything.child_variables(Some(policy), &overlay, None)
 }
 
 #[test]
@@ -69,6 +70,24 @@ fn inherit_all_core_and_none() {
         ["HOME", "PATH", "path"]
     );
     assert!(child(&policy(EnvInherit::None), &[]).is_empty());
+    let withheld = snapshot().child_variables(
+        Some(&policy(EnvInherit::All)),
+        &BTreeMap::from([("MY_SECRET".to_owned(), "of the request".to_owned())]),
+        None,
+    );
+    assert_eq!(
+        names(&withheld),
+        [
+            "HOME",
+            "MONKEY",
+            "MY_SECRET",
+            "OTHER",
+            "PATH",
+            "PLAIN",
+            "path"
+        ],
+        "what looks like a credential stays behind, unless the request sets it"
+    );
 }
 
 #[test]

@@ -89,9 +89,10 @@ impl Reservation {
         let config = &self.table.config;
         let network = network::Plan::new(params)?;
         let isolation = network.as_ref().and_then(network::Plan::isolation);
-        let confinement = match &params.sandbox {
-            None => None,
-            Some(context) => confinement(context, &self.cwd, config, isolation).await?,
+        let sandbox = params.sandbox.as_ref();
+        let confinement = match sandbox.is_some() || config.environment.ground().floor.is_some() {
+            false => None,
+            true => confinement(sandbox, &self.cwd, config, isolation).await?,
         };
         let restored = self
             .table
@@ -193,19 +194,20 @@ impl Drop for Reservation {
 
 /// What a context asks to enforce on a command.
 async fn confinement(
-    context: &SandboxContext,
+    context: Option<&SandboxContext>,
     cwd: &Path,
     config: &TableConfig,
     isolation: Option<Isolation>,
 ) -> Result<Option<Confinement>, RpcError> {
-    let (context, cwd) = (context.clone(), cwd.to_owned());
+    let (context, cwd) = (context.cloned(), cwd.to_owned());
     let environment = Arc::clone(&config.environment);
     let evaluate = move || {
-        let temporary = environment.variable("TMPDIR").map(Path::new);
-        let purpose = Purpose::Command(&cwd);
-        match isolation {
-            Some(isolation) => sandbox::isolated(&context, purpose, temporary, isolation).map(Some),
-            None => sandbox::confinement(&context, purpose, temporary),
+        let (purpose, ground) = (Purpose::Command(&cwd), environment.ground());
+        match (&context, isolation) {
+            (Some(context), Some(isolation)) => {
+                sandbox::isolated(context, purpose, ground, isolation).map(Some)
+            }
+            (context, _) => sandbox::confinement(context.as_ref(), purpose, ground),
         }
     };
     match tokio::task::spawn_blocking(evaluate).await {

@@ -1,6 +1,6 @@
 use super::*;
 
-fn directory() -> (tempfile::TempDir, std::path::PathBuf) {
+fn directory() -> (tempfile::TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().canonicalize().unwrap().join(".codex");
     (directory, path)
