@@ -3,6 +3,7 @@
 //! stdout carries results only: the line that says where the server listens, tokens, lists. Logs and
 //! errors go to stderr. An error is one line, `error: what is wrong; what to do`.
 
+mod audit;
 mod drain;
 mod serve;
 mod token;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
+use self::audit::Audit;
 use self::drain::Drain;
 use self::serve::Serve;
 use self::token::Token;
@@ -45,6 +47,8 @@ enum Command {
     /// Make, list and revoke the tokens of executors and harnesses, also while the server runs
     #[command(subcommand)]
     Token(Token),
+    /// Print who registered, connected, was validated or refused, and which tokens were made and revoked
+    Audit(Audit),
 }
 
 #[derive(Debug, Args)]
@@ -84,6 +88,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
             Command::Serve(arguments) => serve::run(arguments).await,
             Command::Drain(arguments) => drain::run(arguments).await,
             Command::Token(command) => token::run(command).await,
+            Command::Audit(arguments) => audit::run(arguments).await,
         }
     })
 }

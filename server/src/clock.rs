@@ -28,6 +28,14 @@ impl Timestamp {
                 .saturating_add(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)),
         )
     }
+
+    /// The moment `duration` earlier; fractions of a second are dropped.
+    pub fn before(self, duration: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_sub(i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)),
+        )
+    }
 }
 
 impl fmt::Display for Timestamp {

@@ -58,6 +58,23 @@ pub const AUTHORIZATION_TTL: Duration = Duration::from_secs(90);
 /// How often revoked and expired tokens are looked for among the live sockets.
 pub const REVOCATION_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long audit records are kept. The database refuses to remove them in their first 90 days.
+pub const AUDIT_RETENTION: Duration = Duration::from_secs(180 * 24 * 60 * 60);
+
+/// Audit records that one query gives.
+pub const AUDIT_PAGE: i64 = 1000;
+
+/// Registrations, or bundles, that one token may ask for in a row for one environment, and how many
+/// more each second. Far beyond what peers need that wait between attempts; validations are never
+/// held up.
+pub const CALL_BURST: u32 = 300;
+/// See [`CALL_BURST`].
+pub const CALLS_PER_SECOND: u32 = 10;
+
+/// Pairs of token and environment that calls are counted of, until they have been quiet for a while.
+/// More: such calls are answered 429.
+pub const CALLERS: usize = 100_000;
+
 /// How often stale rows and rate limiter entries are removed.
 pub const PRUNE_INTERVAL: Duration = Duration::from_secs(30);
 

@@ -26,6 +26,10 @@ pub(crate) async fn run(service: Arc<Service>, revocation_interval: Duration) {
         if pruned.elapsed() >= limits::PRUNE_INTERVAL {
             pruned = Instant::now();
             service.failures.prune();
+            service.calls.prune();
+            if let Err(error) = service.store.prune_audit(service.clock.now()).await {
+                events::internal_error("remove old audit records", &error);
+            }
             if let Err(error) = service.store.prune(service.clock.now()).await {
                 events::internal_error("remove expired authorizations", &error);
             }

@@ -5,7 +5,9 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use relay_proto::ids::EnvironmentId;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -15,7 +17,7 @@ use crate::clock::Clock;
 use crate::limits::{self, RendezvousLimits};
 use crate::rendezvous::hub::Hub;
 use crate::rendezvous::url::{PublicUrl, UrlSigner};
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, TokenId};
 
 /// State of a running server.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub(crate) struct Service {
     pub(crate) clock: Arc<dyn Clock>,
     /// Failed authentications by peer.
     pub(crate) failures: Failures,
+    /// Calls by token and environment.
+    pub(crate) calls: Calls,
     /// The tasks of connections and sockets.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the server starts to stop: not ready, and no new sockets.
@@ -77,6 +81,7 @@ impl Service {
             behind_proxy: parts.behind_proxy,
             clock: parts.clock,
             failures: Failures::new(),
+            calls: Calls::new(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
             retry_after: OnceLock::new(),
@@ -143,6 +148,55 @@ impl Failures {
     }
 }
 
+/// Counts calls that succeed, so that a peer that runs away does not keep the database busy.
+pub(crate) struct Calls {
+    limiter: DefaultKeyedRateLimiter<Caller>,
+}
+
+/// A token, and the environment and the call that it is used for.
+type Caller = (TokenId, EnvironmentId, &'static str);
+
+impl std::fmt::Debug for Calls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Calls")
+            .field("callers", &self.limiter.len())
+            .finish()
+    }
+}
+
+impl Calls {
+    fn new() -> Self {
+        let nonzero = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+        let quota = Quota::per_second(nonzero(limits::CALLS_PER_SECOND));
+        Self {
+            limiter: RateLimiter::keyed(quota.allow_burst(nonzero(limits::CALL_BURST))),
+        }
+    }
+
+    /// Notes a call; otherwise after how many seconds it may be tried again.
+    pub(crate) fn note(
+        &self,
+        token: &TokenId,
+        environment: &EnvironmentId,
+        call: &'static str,
+    ) -> Result<(), u64> {
+        if self.limiter.len() >= limits::CALLERS {
+            return Err(1);
+        }
+        let caller = (token.clone(), environment.clone(), call);
+        self.limiter.check_key(&caller).map_err(|not_until| {
+            let wait = not_until.wait_time_from(DefaultClock::default().now());
+            wait.as_secs() + 1
+        })
+    }
+
+    /// Forgets the callers that have been quiet.
+    pub(crate) fn prune(&self) {
+        self.limiter.retain_recent();
+        self.limiter.shrink_to_fit();
+    }
+}
+
 /// What one party can be expected to hold: an IPv4 address, or a /64 of IPv6.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
@@ -166,6 +220,23 @@ mod tests {
         }
         assert!(!failures.note(one));
         assert!(failures.note(two));
+    }
+
+    #[test]
+    fn calls_are_counted_by_token_environment_and_kind() {
+        let calls = Calls::new();
+        let token = |text: &str| TokenId::from(text.to_owned());
+        let environment = |text: &str| EnvironmentId::new(text).unwrap();
+        let (one, env) = (token("one"), environment("env"));
+        for _ in 0..limits::CALL_BURST {
+            assert_eq!(calls.note(&one, &env, "connect"), Ok(()));
+        }
+        // At ten in a second the next one is due within the first.
+        let refused = (0..limits::CALL_BURST).find_map(|_| calls.note(&one, &env, "connect").err());
+        assert_eq!(refused, Some(1));
+        assert_eq!(calls.note(&one, &env, "register"), Ok(()));
+        assert_eq!(calls.note(&token("two"), &env, "connect"), Ok(()));
+        assert_eq!(calls.note(&one, &environment("other"), "connect"), Ok(()));
     }
 
     #[test]

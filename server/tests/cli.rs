@@ -520,3 +520,57 @@ fn operators_are_shown_what_goes_on_and_systemd_is_told() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn audit_log_is_printed() {
+    let (_directory, data) = directory();
+    let empty = run(&["audit", "--data-dir", &data]);
+    assert_eq!(empty.code, Some(64), "{}", empty.stderr);
+    let create = [
+        "token",
+        "create",
+        "--role",
+        "harness",
+        "--environment",
+        "env",
+        "--json",
+    ];
+    let created = run(&[&create[..], &["--data-dir", &data]].concat());
+    let created: Value = serde_json::from_str(&created.stdout).unwrap();
+    let id = created["id"].as_str().unwrap();
+    for _ in 0..2 {
+        run(&["token", "revoke", id, "--data-dir", &data]);
+    }
+    let lines = |flags: &[&str]| -> Vec<Value> {
+        let audit = run(&[&["audit", "--json", "--data-dir", &data], flags].concat());
+        assert_eq!(audit.code, Some(0), "{}", audit.stderr);
+        let lines = audit.stdout.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    };
+    let all = lines(&["--since", "1h"]);
+    let told: Vec<_> = all
+        .iter()
+        .map(|line| {
+            (
+                line["action"].as_str().unwrap(),
+                line["outcome"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    let expected = [
+        ("create_token", "ok"),
+        ("revoke_token", "ok"),
+        ("revoke_token", "already_revoked"),
+    ];
+    assert_eq!(told, expected);
+    assert!(all.iter().all(|line| line["token_id"] == id));
+    assert_eq!(lines(&["--refused"]).len(), 1);
+    assert_eq!(lines(&["--environment", "env"]).len(), 1);
+    assert_eq!(lines(&["--token", "other"]).len(), 0);
+    let plain = run(&["audit", "--data-dir", &data]);
+    assert_eq!(plain.stdout.lines().count(), 3);
+    assert!(plain.stdout.contains("(command)"), "{}", plain.stdout);
+    assert!(!plain.stdout.contains(created["token"].as_str().unwrap()));
+}

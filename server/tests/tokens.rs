@@ -11,7 +11,7 @@ use common::{Peer, Rejected, TestServer, register_body, within};
 use rustls_pki_types::ServerName;
 use server::clock::{Clock as _, ManualClock, SystemClock, Timestamp};
 use server::config::{Storage, TlsFiles};
-use server::store::{CreatedToken, NewToken, Store};
+use server::store::{AuditFilter, CreatedToken, NewToken, Store};
 use server::{Access, Role, ServeConfig};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -217,5 +217,61 @@ async fn registry_and_rendezvous_work_over_tls() {
         .await
         .unwrap();
     within(socket.close(None)).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn audit_log_tells_who_did_what_and_what_was_refused() {
+    let data = Data::new().await;
+    let server = data.serve().await;
+    let executor = data.token(Role::Executor, None).await;
+    let harness = data.token(Role::Harness, None).await;
+    let _socket = server.executor("env", &executor.text).await;
+    assert_eq!(server.bundle("env", &harness.text).await.0, 200);
+    assert_eq!(server.bundle("env", &executor.text).await.0, 403);
+    assert_eq!(server.bundle("env", "nonsense").await.0, 401);
+    assert_eq!(server.bundle("nowhere", &harness.text).await.0, 404);
+
+    let records = data.store.audit(&AuditFilter::default()).await.unwrap();
+    let told: Vec<_> = records
+        .iter()
+        .map(|record| {
+            let token = record.token.as_deref();
+            let environment = record.environment.as_deref().unwrap();
+            (
+                record.action.as_str(),
+                record.outcome.as_str(),
+                token,
+                environment,
+            )
+        })
+        .collect();
+    let (executor_id, harness_id) = (executor.record.id.as_str(), harness.record.id.as_str());
+    assert_eq!(
+        told,
+        [
+            ("register", "ok", Some(executor_id), "env"),
+            ("connect", "ok", Some(harness_id), "env"),
+            ("connect", "wrong_role", Some(executor_id), "env"),
+            ("connect", "invalid_token", None, "env"),
+            (
+                "connect",
+                "environment_not_found",
+                Some(harness_id),
+                "nowhere"
+            ),
+        ]
+    );
+    assert!(
+        records
+            .iter()
+            .all(|record| record.peer.as_deref() == Some("127.0.0.1"))
+    );
+    assert_eq!(records[0].registration, records[1].registration);
+    assert!(records[0].registration.is_some());
+    let text = format!("{records:?}");
+    for secret in [&executor.text, &harness.text] {
+        assert!(!text.contains(secret.as_str()));
+    }
     server.stop().await;
 }

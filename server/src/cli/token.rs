@@ -10,7 +10,7 @@ use super::{DataDirectory, FAILED, Failure, print};
 use crate::auth::Role;
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::config::ConfigError;
-use crate::store::{NewToken, RevokeOutcome, Store, TokenId, TokenRecord};
+use crate::store::{Action, AuditEntry, NewToken, RevokeOutcome, Store, TokenId, TokenRecord};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Token {
@@ -84,6 +84,14 @@ pub(super) async fn run(command: Token) -> Result<(), Failure> {
             };
             let store = Store::open(&data.resolve()?).await?;
             let created = store.create_token(new, now).await?;
+            let record = &created.record;
+            let made = entry(now, Action::CreateToken, "ok", &record.id);
+            store
+                .record(AuditEntry {
+                    environment: record.environment.as_ref(),
+                    ..made
+                })
+                .await?;
             store.close().await;
             if json {
                 let mut object = to_json(&created.record, now);
@@ -111,6 +119,15 @@ pub(super) async fn run(command: Token) -> Result<(), Failure> {
             let store = data.open_existing().await?;
             let id = TokenId::from(id);
             let outcome = store.revoke_token(&id, now).await?;
+            let told = match outcome {
+                RevokeOutcome::Revoked => Some("ok"),
+                RevokeOutcome::AlreadyRevoked => Some("already_revoked"),
+                RevokeOutcome::Unknown => None,
+            };
+            if let Some(told) = told {
+                let revoked = entry(now, Action::RevokeToken, told, &id);
+                store.record(revoked).await?;
+            }
             store.close().await;
             if outcome == RevokeOutcome::Unknown {
                 return Err(Failure {
@@ -126,6 +143,24 @@ pub(super) async fn run(command: Token) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What a command did to a token.
+fn entry<'a>(
+    at: Timestamp,
+    action: Action,
+    outcome: &'static str,
+    token: &'a TokenId,
+) -> AuditEntry<'a> {
+    AuditEntry {
+        at,
+        action,
+        outcome,
+        token: Some(token),
+        environment: None,
+        registration: None,
+        peer: None,
+    }
 }
 
 impl From<RoleName> for Role {
@@ -189,7 +224,7 @@ fn to_line(record: &TokenRecord, now: Timestamp) -> String {
 }
 
 /// Reads `90s`, `15m`, `12h`, `30d`.
-fn parse_duration(text: &str) -> Result<Duration, &'static str> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     const HINT: &str = "expected a number above 0 with s, m, h or d, for example 30d";
     let unit = text.chars().last().ok_or(HINT)?;
     let seconds: u64 = match unit {

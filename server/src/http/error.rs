@@ -53,6 +53,14 @@ pub(crate) enum ApiError {
     /// Too many failures.
     #[error("too many failed attempts from this address")]
     TooManyFailures,
+    /// Too many calls of one token.
+    #[error("too many calls with this token for this environment")]
+    TooManyCalls {
+        /// The call.
+        call: Call,
+        /// Seconds until there is room.
+        retry_after: u64,
+    },
     /// A quota of the store.
     #[error("{0}")]
     QuotaExceeded(String),
@@ -82,10 +90,42 @@ impl ApiError {
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
             Self::EnvironmentOffline => StatusCode::CONFLICT,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooManyFailures | Self::QuotaExceeded(_) => StatusCode::TOO_MANY_REQUESTS,
+            // An executor ends its process after a 429, and its commands with it.
+            Self::TooManyCalls {
+                call: Call::Register,
+                ..
+            } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyFailures | Self::TooManyCalls { .. } | Self::QuotaExceeded(_) => {
+                StatusCode::TOO_MANY_REQUESTS
+            }
             Self::Auth(AuthError::Store(_)) | Self::ShuttingDown | Self::Unavailable => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+        }
+    }
+
+    /// Whether the audit log has it: what was refused to somebody, as far as that does not repeat
+    /// itself without end.
+    pub(crate) fn is_recorded(&self) -> bool {
+        match self {
+            Self::Auth(AuthError::Store(_))
+            | Self::TooManyFailures
+            | Self::TooManyCalls { .. }
+            | Self::ShuttingDown
+            | Self::Unavailable
+            | Self::MethodNotAllowed { .. }
+            | Self::NotFound
+            | Self::Timeout => false,
+            Self::Auth(_)
+            | Self::InvalidRequest(_)
+            | Self::InvalidEnvironmentId(_)
+            | Self::UnsupportedSecurityProfile
+            | Self::InvalidPublicKey(_)
+            | Self::NotLocal
+            | Self::EnvironmentNotFound
+            | Self::EnvironmentOffline
+            | Self::BodyTooLarge
+            | Self::QuotaExceeded(_) => true,
         }
     }
 
@@ -130,6 +170,7 @@ impl ApiError {
             Self::EnvironmentOffline => code::ENVIRONMENT_OFFLINE,
             Self::BodyTooLarge => "body_too_large",
             Self::TooManyFailures => "too_many_failures",
+            Self::TooManyCalls { .. } => "too_many_calls",
             Self::QuotaExceeded(_) => "quota_exceeded",
             Self::ShuttingDown => "shutting_down",
             Self::Auth(AuthError::Store(_)) | Self::Unavailable => "unavailable",
@@ -149,6 +190,9 @@ impl ApiError {
             }
             Self::TooManyFailures | Self::QuotaExceeded(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("30"));
+            }
+            Self::TooManyCalls { retry_after, .. } => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
             }
             Self::ShuttingDown | Self::Unavailable => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

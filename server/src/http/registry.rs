@@ -20,16 +20,75 @@ use super::printable;
 use crate::auth::{self, AuthError, Call, Principal};
 use crate::rendezvous::url::{Claims, Role};
 use crate::service::Service;
-use crate::store::Lookup;
+use crate::store::{Action, AuditEntry, Lookup, TokenId};
 use crate::{events, limits};
 
-/// Answers one call.
+/// Answers one call, and records it.
+///
+/// A call that succeeded and cannot be recorded is not answered as a success: nothing is handed out
+/// that the audit log does not know of.
 pub(crate) async fn handle(
     service: &Arc<Service>,
     peer: IpAddr,
     environment: &str,
     call: Call,
     request: Request<Body>,
+) -> Result<Response<Body>, ApiError> {
+    let mut found = Found::default();
+    let result = answer(service, peer, environment, call, request, &mut found).await;
+    let outcome = match &result {
+        Ok(_) => found.outcome,
+        Err(error) if !error.is_recorded() => return result,
+        Err(error) => error.code(call),
+    };
+    let environment = decode_environment_id(environment).ok();
+    let entry = AuditEntry {
+        at: service.clock.now(),
+        action: match call {
+            Call::Register => Action::Register,
+            Call::Connect => Action::Connect,
+            Call::Validate => Action::Validate,
+        },
+        outcome,
+        token: found.token.as_ref(),
+        environment: environment.as_ref(),
+        registration: found.registration.as_ref(),
+        peer: Some(peer),
+    };
+    match service.store.record(entry).await {
+        Ok(()) => result,
+        Err(error) => {
+            events::internal_error("write the audit log", &error);
+            result.and(Err(ApiError::Unavailable))
+        }
+    }
+}
+
+/// What becomes known of a call while it is answered.
+#[derive(Debug)]
+struct Found {
+    token: Option<TokenId>,
+    registration: Option<RegistrationId>,
+    outcome: &'static str,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        Self {
+            token: None,
+            registration: None,
+            outcome: "ok",
+        }
+    }
+}
+
+async fn answer(
+    service: &Arc<Service>,
+    peer: IpAddr,
+    environment: &str,
+    call: Call,
+    request: Request<Body>,
+    found: &mut Found,
 ) -> Result<Response<Body>, ApiError> {
     if request.method() != Method::POST {
         return Err(ApiError::MethodNotAllowed { allow: "POST" });
@@ -44,16 +103,25 @@ pub(crate) async fn handle(
     let principal = auth::authenticate(&service.store, service.access, &parts.headers, now)
         .await
         .map_err(|error| refused(service, peer, error))?;
+    found.token.clone_from(&principal.token);
     let environment = decode_environment_id(environment)?;
     principal
         .authorize(call, &environment)
         .map_err(|error| refused(service, peer, error))?;
+    if let Some(token) = principal.token.as_ref().filter(|_| call != Call::Validate) {
+        service
+            .calls
+            .note(token, &environment, call.as_str())
+            .map_err(|retry_after| ApiError::TooManyCalls { call, retry_after })?;
+    }
     match call {
-        Call::Register => register(service, &principal, &environment, read(body).await?).await,
-        Call::Connect => connect(service, &principal, &environment, read(body).await?).await,
+        Call::Register => {
+            register(service, &principal, &environment, read(body).await?, found).await
+        }
+        Call::Connect => connect(service, &principal, &environment, read(body).await?, found).await,
         Call::Validate => {
             let stream = printable(&parts.headers, NOISE_STREAM_ID_HEADER);
-            validate(service, &environment, stream, read(body).await?).await
+            validate(service, &environment, stream, read(body).await?, found).await
         }
     }
 }
@@ -64,6 +132,7 @@ async fn register(
     principal: &Principal,
     environment: &EnvironmentId,
     request: RegisterRequest,
+    found: &mut Found,
 ) -> Result<Response<Body>, ApiError> {
     if request.security_profile != SECURITY_PROFILE {
         return Err(ApiError::UnsupportedSecurityProfile);
@@ -74,6 +143,7 @@ async fn register(
         .store
         .register(environment, &key, principal.token.as_ref(), now)
         .await?;
+    found.registration = Some(registration.id.clone());
     service.hub.supersede(environment, &registration);
     events::registered(environment, &registration.id);
     let url = service.signer.sign(
@@ -102,11 +172,13 @@ async fn connect(
     principal: &Principal,
     environment: &EnvironmentId,
     request: ConnectRequest,
+    found: &mut Found,
 ) -> Result<Response<Body>, ApiError> {
     let key = PublicKey::try_from(&request.harness_public_key)?;
     let Lookup::Registered(registration) = service.store.environment(environment).await? else {
         return Err(ApiError::EnvironmentNotFound);
     };
+    found.registration = Some(registration.id.clone());
     if !service.hub.is_online(environment, &registration) {
         return Err(ApiError::EnvironmentOffline);
     }
@@ -147,10 +219,12 @@ async fn validate(
     environment: &EnvironmentId,
     stream: &str,
     request: ValidateRequest,
+    found: &mut Found,
 ) -> Result<Response<Body>, ApiError> {
     let Lookup::Registered(registration) = service.store.environment(environment).await? else {
         return Err(ApiError::EnvironmentNotFound);
     };
+    found.registration = Some(registration.id.clone());
     let named = RegistrationId::new(request.executor_registration_id.as_str()).ok();
     let key = PublicKey::try_from(&request.harness_public_key).ok();
     let valid = match (named, key) {
@@ -164,6 +238,9 @@ async fn validate(
         }
         _ => false,
     };
+    if !valid {
+        found.outcome = "not_valid";
+    }
     events::validated(environment, &registration.id, stream, valid);
     Ok(json(StatusCode::OK, &ValidateResponse { valid }))
 }

@@ -725,3 +725,52 @@ fn only_plain_ids_are_logged() {
     assert_eq!(id("x\t"), "");
     assert_eq!(printable(&HeaderMap::new(), "x-request-id"), "");
 }
+
+#[tokio::test]
+async fn token_that_asks_without_end_is_told_when_to_come_back() {
+    let fixture = Fixture::new().await;
+    let environment = EnvironmentId::new("env1").unwrap();
+    for (call, token, body, status, code) in [
+        (
+            "connect",
+            &fixture.harness,
+            connect(9),
+            429,
+            "too_many_calls",
+        ),
+        (
+            "register",
+            &fixture.executor,
+            register(),
+            503,
+            "registration_conflict",
+        ),
+    ] {
+        let found = fixture.service.store.find_token(token).await.unwrap();
+        let id = found.unwrap().id;
+        let path = format!("/cloud/environment/env1/{call}");
+        // There is room for ten more each second, so the first call may find some.
+        let refused = loop {
+            while fixture.service.calls.note(&id, &environment, call).is_ok() {}
+            let request = Request::post(&path)
+                .header("authorization", format!("Bearer {token}"))
+                .body(Body::from(body.to_string()))
+                .unwrap();
+            let response = fixture.raw(request).await;
+            if response.headers().contains_key(header::RETRY_AFTER) {
+                break response;
+            }
+        };
+        assert_eq!(refused.status().as_u16(), status);
+        assert_eq!(refused.headers()[header::RETRY_AFTER], "1");
+        let bytes = axum::body::to_bytes(refused.into_body(), 1 << 20).await;
+        let answer: Value = serde_json::from_slice(&bytes.unwrap()).unwrap();
+        assert_eq!(answer["error"]["code"], code, "{answer}");
+    }
+    // An executor asks about its harnesses however busy it is.
+    for _ in 0..limits::CALL_BURST * 2 {
+        let path = "/cloud/environment/env1/validate";
+        let (status, _) = fixture.call(path, &fixture.executor, &json!({})).await;
+        assert_eq!(status, 400);
+    }
+}

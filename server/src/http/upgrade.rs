@@ -33,7 +33,7 @@ use crate::rendezvous::routes::{AttachError, CloseCause};
 use crate::rendezvous::socket::{self, FrameHandler};
 use crate::rendezvous::url::{Claims, Role};
 use crate::service::{ConnectionPermit, Service};
-use crate::store::{HarnessOwner, Registration, StoreError, UrlUse};
+use crate::store::{Action, AuditEntry, HarnessOwner, Registration, StoreError, UrlUse};
 
 /// A rejection: the status decides what the peer does, the reason is for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +58,9 @@ pub(crate) async fn handle(
             let status = if is_forged && !service.failures.note(peer) {
                 StatusCode::TOO_MANY_REQUESTS
             } else {
+                if is_forged {
+                    record_forged(service, peer, environment).await;
+                }
                 rejection.status
             };
             reject(
@@ -69,6 +72,22 @@ pub(crate) async fn handle(
                 &request_id,
             )
         }
+    }
+}
+
+async fn record_forged(service: &Service, peer: IpAddr, environment: &str) {
+    let environment = decode_environment_id(environment).ok();
+    let entry = AuditEntry {
+        at: service.clock.now(),
+        action: Action::Rendezvous,
+        outcome: RejectionReason::InvalidSignature.as_str(),
+        token: None,
+        environment: environment.as_ref(),
+        registration: None,
+        peer: Some(peer),
+    };
+    if let Err(error) = service.store.record(entry).await {
+        events::internal_error("write the audit log", &error);
     }
 }
 

@@ -1,9 +1,11 @@
-//! What the server remembers: tokens, registrations, authorizations and the signing key, in SQLite.
+//! What the server remembers: tokens, registrations, authorizations, the audit log and the signing
+//! key, in SQLite.
 //!
 //! Several processes may open one data directory at a time: a running server, and the `token`
 //! commands that change its tokens. Nothing is cached, so a change counts from the next query on.
 //! Not responsible for who may do what, nor for live sockets.
 
+mod audit;
 mod authorizations;
 mod registrations;
 mod tokens;
@@ -19,6 +21,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
+pub use audit::{Action, AuditEntry, AuditFilter, AuditRecord};
 pub(crate) use authorizations::{HarnessOwner, UrlUse};
 pub(crate) use registrations::{Lookup, Registration};
 pub use tokens::{CreatedToken, NewToken, RevokeOutcome, TokenId, TokenRecord};
