@@ -175,5 +175,11 @@ pub const WEBSOCKET_WRITE_BUFFER_BYTES: usize = 32 * 1024;
 /// would keep all of it alive, and the byte limits of the queues would not bound the memory.
 pub const COPY_BELOW_BYTES: usize = 16 * 1024;
 
+/// Bytes of a socket that the system has taken and not sent beyond which it takes no more.
+///
+/// Linux would take megabytes, and a small frame would wait behind them where no queue of ours can put
+/// it first.
+pub const TCP_NOTSENT_LOWAT_BYTES: u32 = 128 * 1024;
+
 /// Bytes written in one batch before the socket is flushed.
 pub const FLUSH_BYTES: usize = 64 * 1024;

@@ -15,6 +15,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use ops::admin::Admin;
 use ops::state::State;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -414,8 +416,8 @@ struct Connection {
 
 impl Connection {
     async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        // Relay frames are small and each is waited for. Failing means the peer is gone already.
-        let _ = stream.set_nodelay(true);
+        // Failing means the peer is gone already.
+        let _ = set_options(&stream);
         match tls {
             None => self.serve_http(stream).await,
             Some(acceptor) => {
@@ -474,6 +476,34 @@ impl Connection {
     }
 }
 
+/// Relay frames are small and each is waited for.
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    SockRef::from(stream).set_tcp_notsent_lowat(limits::TCP_NOTSENT_LOWAT_BYTES)?;
+    Ok(())
+}
+
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 /// How long the answer to a command that waits may take.
 const LAST_WORD: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn little_waits_in_the_system() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (_near, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (stream, _) = accepted.unwrap();
+        set_options(&stream).unwrap();
+        assert!(stream.nodelay().unwrap());
+        #[cfg(target_os = "linux")]
+        assert_eq!(
+            SockRef::from(&stream).tcp_notsent_lowat().unwrap(),
+            limits::TCP_NOTSENT_LOWAT_BYTES
+        );
+    }
+}

@@ -95,7 +95,7 @@ async fn open(proxy: &Intercept, target: &Url) -> Result<Upgraded, ConnectError>
     exchange(&host, TokioIo::new(stream), request, check).await
 }
 
-/// What the HTTP library does to its own sockets.
+/// What the HTTP library does to its own sockets, and what it cannot do.
 fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let socket = SockRef::from(stream);
@@ -106,6 +106,8 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(limits::TCP_USER_TIMEOUT))?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(limits::TCP_NOTSENT_LOWAT_BYTES)?;
     Ok(())
 }
 
@@ -174,6 +176,11 @@ mod tests {
         assert_eq!(
             socket.tcp_user_timeout().unwrap(),
             Some(limits::TCP_USER_TIMEOUT)
+        );
+        #[cfg(target_os = "linux")]
+        assert_eq!(
+            socket.tcp_notsent_lowat().unwrap(),
+            limits::TCP_NOTSENT_LOWAT_BYTES
         );
     }
 }
