@@ -110,7 +110,10 @@ async fn execctl_recovers_with_the_reference_executor() -> Result<()> {
 async fn reference_client_recovers_with_our_executor() -> Result<()> {
     let fixture = Fixture::start().await?;
     let executor = Agent::start(&fixture.cloud, &fixture.workspace, &[]).await?;
-    let model = ScriptedModel::start(Script::new().call(Call::exec("cut", &command()))).await?;
+    // This client gives a start up that is cut off before it is answered, and nobody can ask whether
+    // it has the answer. So the command lets it have that before it says that it has begun.
+    let command = format!("sleep 2; {}", command());
+    let model = ScriptedModel::start(Script::new().call(Call::exec("cut", &command))).await?;
     let route = Route::through(&fixture.cloud);
     let turn = CodexClient::turn(&model, &fixture.workspace, &route);
     let (turn, cut) = tokio::join!(turn, cut_again_and_again(&fixture));
