@@ -113,6 +113,24 @@ pub struct Cli {
     #[arg(long, value_name = "SECONDS")]
     pub keep_max_secs: Option<u64>,
 
+    /// Output kept of each process for clients that come back or read late, 1048576 to 33554432
+    /// bytes; what exceeds the first is on disk [default: 1048576]
+    #[arg(long, value_name = "BYTES")]
+    pub output_retention_bytes: Option<u64>,
+
+    /// How long the output of a process that has ended is kept, 80 to 2592000 seconds [default: 80]
+    #[arg(long, value_name = "SECONDS")]
+    pub output_retention_secs: Option<u64>,
+
+    /// How much output of all processes may be on disk, 1048576 bytes to 1 TiB; when it is used up,
+    /// less is kept [default: 1073741824]
+    #[arg(long, value_name = "BYTES")]
+    pub output_disk_bytes: Option<u64>,
+
+    /// Directory of the file for it, which is private and has no name [default: TMPDIR, else /tmp]
+    #[arg(long, value_name = "PATH")]
+    pub output_directory: Option<PathBuf>,
+
     /// Require authentication of websocket peers
     #[arg(long, value_name = "MODE")]
     pub ws_auth: Option<AuthMode>,

@@ -22,6 +22,7 @@ use crate::{
     cli::Cli,
     listener::{AuthOptions, ListenAddress, WebSocketAuth},
     sandbox::{Floor, FloorKind, is_possible_root},
+    session::{OUTPUT_BYTES_MAX, OUTPUT_BYTES_MIN},
 };
 
 /// Checked settings.
@@ -41,10 +42,25 @@ pub struct Settings {
     pub floor: Option<Floor>,
     /// Longest life without a connection that a client gets, if the default is not wanted.
     pub keep_max: Option<Duration>,
+    /// What is kept of the output of processes.
+    pub output: OutputSettings,
     /// How long commands may go on when the executor is told to end.
     pub grace_period: Duration,
     /// Where the admin listener is, if there is to be one.
     pub admin_listen: Option<SocketAddr>,
+}
+
+/// What is kept of the output of processes, where the default is not wanted.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct OutputSettings {
+    /// Of each process.
+    pub bytes: Option<usize>,
+    /// For how long after its end.
+    pub retention: Option<Duration>,
+    /// On disk, of all processes together.
+    pub disk_bytes: Option<u64>,
+    /// Where on disk.
+    pub directory: Option<PathBuf>,
 }
 
 /// What the executor does.
@@ -140,6 +156,7 @@ impl Settings {
                 KEEP_MAX_SECS.end()
             ));
         }
+        let output = output(&cli, &file, &mut problems);
         let grace_period = grace_period(&cli, &environment, &file, &mut problems);
         let admin_listen = admin_listen(&cli, &environment, &file, &mut problems);
         let mode = if is_remote(&cli, &environment, &file) {
@@ -157,11 +174,50 @@ impl Settings {
                 inherit_env,
                 floor,
                 keep_max: keep_max.map(Duration::from_secs),
+                output,
                 grace_period,
                 admin_listen,
             }),
             _ => Err(ConfigError(problems)),
         }
+    }
+}
+
+fn output(cli: &Cli, file: &FileConfig, problems: &mut Vec<String>) -> OutputSettings {
+    let mut within = |name: &str, value: Option<u64>, range: RangeInclusive<u64>| {
+        if value.is_some_and(|value| !range.contains(&value)) {
+            let (least, most) = (range.start(), range.end());
+            problems.push(format!("--{name} must be between {least} and {most}"));
+        }
+        value
+    };
+    let bytes = within(
+        "output-retention-bytes",
+        cli.output_retention_bytes.or(file.output_retention_bytes),
+        OUTPUT_BYTES_MIN as u64..=OUTPUT_BYTES_MAX as u64,
+    );
+    let secs = within(
+        "output-retention-secs",
+        cli.output_retention_secs.or(file.output_retention_secs),
+        KEEP_MAX_SECS,
+    );
+    let disk_bytes = within(
+        "output-disk-bytes",
+        cli.output_disk_bytes.or(file.output_disk_bytes),
+        OUTPUT_BYTES_MIN as u64..=1 << 40,
+    );
+    let directory = cli
+        .output_directory
+        .clone()
+        .or_else(|| file.output_directory.clone());
+    if directory.as_deref().is_some_and(|path| !path.is_dir()) {
+        problems.push("--output-directory is no directory".to_owned());
+    }
+    OutputSettings {
+        bytes: bytes.and_then(|bytes| usize::try_from(bytes).ok()),
+        retention: secs.map(Duration::from_secs),
+        disk_bytes,
+        directory,
     }
 }
 

@@ -158,6 +158,13 @@ fn sessions(settings: &Settings) -> Result<Arc<Sessions>, Failure> {
     if let Some(longest) = settings.keep_max {
         config.detached_ttl_max = longest;
     }
+    let output = &settings.output;
+    config.output_bytes = output.bytes.unwrap_or(config.output_bytes);
+    config.closed_retention = output.retention.unwrap_or(config.closed_retention);
+    config.output_disk_bytes = output.disk_bytes.unwrap_or(config.output_disk_bytes);
+    if let Some(directory) = &output.directory {
+        config.output_directory.clone_from(directory);
+    }
     Ok(Sessions::new(config)?)
 }
 

@@ -35,6 +35,10 @@ pub(super) struct FileConfig {
     pub(super) sandbox_floor: Option<String>,
     pub(super) sandbox_roots: Option<Vec<PathBuf>>,
     pub(super) keep_max_secs: Option<u64>,
+    pub(super) output_retention_bytes: Option<u64>,
+    pub(super) output_retention_secs: Option<u64>,
+    pub(super) output_disk_bytes: Option<u64>,
+    pub(super) output_directory: Option<PathBuf>,
     pub(super) ws_auth: Option<AuthMode>,
     pub(super) ws_token_file: Option<PathBuf>,
     pub(super) ws_token_sha256: Option<String>,
@@ -63,6 +67,7 @@ pub(super) fn load(path: &Path, problems: &mut Vec<String>) -> FileConfig {
             &mut config.ca_file,
             &mut config.ws_token_file,
             &mut config.ws_shared_secret_file,
+            &mut config.output_directory,
         ]
         .into_iter()
         .flatten()
@@ -110,6 +115,10 @@ fn parse(text: &str, problems: &mut Vec<String>) -> FileConfig {
         sandbox_floor: keys.take("sandbox_floor"),
         sandbox_roots: keys.take("sandbox_roots"),
         keep_max_secs: keys.take("keep_max_secs"),
+        output_retention_bytes: keys.take("output_retention_bytes"),
+        output_retention_secs: keys.take("output_retention_secs"),
+        output_disk_bytes: keys.take("output_disk_bytes"),
+        output_directory: keys.take("output_directory"),
         ws_auth: keys.take("ws_auth"),
         ws_token_file: keys.take("ws_token_file"),
         ws_token_sha256: keys.take("ws_token_sha256"),

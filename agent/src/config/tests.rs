@@ -263,3 +263,56 @@ fn longest_life_without_a_connection_has_a_range() {
     let both = ["--config", path, "--keep-max-secs", "200"];
     assert_eq!(keep(&both), Some(Duration::from_secs(200)));
 }
+
+#[test]
+fn retention_of_output_has_ranges() {
+    let output = |arguments: &[&str]| resolve(arguments, &[]).unwrap().output;
+    assert_eq!(output(&[]), OutputSettings::default());
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().to_str().unwrap();
+    let all = [
+        "--output-retention-bytes",
+        "33554432",
+        "--output-retention-secs",
+        "3600",
+        "--output-disk-bytes",
+        "1048576",
+        "--output-directory",
+        path,
+    ];
+    let expected = OutputSettings {
+        bytes: Some(32 << 20),
+        retention: Some(Duration::from_secs(3600)),
+        disk_bytes: Some(1 << 20),
+        directory: Some(directory.path().to_owned()),
+    };
+    assert_eq!(output(&all), expected);
+    let wrong = [
+        "--output-retention-bytes",
+        "33554433",
+        "--output-retention-secs",
+        "79",
+        "--output-disk-bytes",
+        "0",
+        "--output-directory",
+        "/nonexistent",
+    ];
+    assert_eq!(
+        problems(&wrong, &[]),
+        [
+            "--output-retention-bytes must be between 1048576 and 33554432",
+            "--output-retention-secs must be between 80 and 2592000",
+            "--output-disk-bytes must be between 1048576 and 1099511627776",
+            "--output-directory is no directory",
+        ]
+    );
+    let file = directory.path().join("config.toml");
+    std::fs::write(
+        &file,
+        "output_retention_bytes = 2000000\noutput_directory = '.'\n",
+    )
+    .unwrap();
+    let from_file = output(&["--config", file.to_str().unwrap()]);
+    assert_eq!(from_file.bytes, Some(2_000_000));
+    assert_eq!(from_file.directory, Some(directory.path().join(".")));
+}

@@ -3,7 +3,7 @@
 //! ```text
 //!                    spawn (own thread)
 //!                      |
-//!   stdout, stderr --> pump --> output_log (1 MiB) --> process/read
+//!   stdout, stderr --> pump --> output_log (1 MiB, more on disk) --> process/read
 //!   or a terminal       |  \--> events --> the attached connection, waiting for room
 //!   stdin <-- stdin queue <-- process/write
 //!   pidfd --> group: exit code, kill, reap
@@ -25,6 +25,7 @@ mod pty;
 mod pump;
 mod snapshot;
 mod spawn;
+mod spill;
 mod stdin;
 mod table;
 mod watched;
@@ -32,7 +33,7 @@ mod watched;
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use exec_proto::RpcError;
@@ -43,12 +44,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use group::ProcessGroup;
-use output_log::OutputLog;
+use output_log::{Limits, OutputLog};
 use stdin::Stdin;
 
 pub(crate) use descriptors::{forbid_memory_image, raise_limit as raise_descriptor_limit};
 pub(crate) use lookup::find as find_program;
 pub(crate) use spawn::{Confined, Spawner};
+pub(crate) use spill::SpillSpace;
 pub(crate) use table::{ProcessTable, Reservation, TableConfig};
 
 /// Longest process id. It is repeated in every event.
@@ -60,6 +62,8 @@ pub(crate) struct Process {
     id: String,
     facts: Facts,
     log: Mutex<OutputLog>,
+    /// Where output goes that is not kept in memory.
+    spill: Option<Arc<SpillSpace>>,
     /// Told after every change of the log.
     changed: watch::Sender<()>,
     group: ProcessGroup,
@@ -71,6 +75,15 @@ pub(crate) struct Process {
     kill_at: watch::Sender<Option<Instant>>,
     /// Cancelled by terminate: output is not read any further.
     stop: CancellationToken,
+}
+
+/// How much output is kept of each process.
+#[derive(Debug, Clone)]
+pub(crate) struct Retention {
+    /// Counts where there is a place on disk.
+    pub(crate) bytes: usize,
+    /// Where output goes that is not kept in memory.
+    pub(crate) spill: Option<Arc<SpillSpace>>,
 }
 
 /// What does not change about a process.
@@ -102,11 +115,17 @@ impl Process {
         group: ProcessGroup,
         stdin: Stdin,
         terminal: Option<OwnedFd>,
+        retention: &Retention,
     ) -> Self {
+        let limits = match retention.spill {
+            Some(_) => Limits::on_disk(retention.bytes),
+            None => Limits::default(),
+        };
         Self {
             id,
             facts,
-            log: Mutex::default(),
+            log: Mutex::new(OutputLog::new(limits)),
+            spill: retention.spill.clone(),
             changed: watch::Sender::new(()),
             group,
             stdin,
@@ -136,8 +155,43 @@ impl Process {
     }
 
     /// `process/read`: what is retained after a number.
-    pub(crate) fn read(&self, params: &ReadParams) -> ReadResult {
-        self.log(|log| log.read(params.after_seq.unwrap_or(0), params.max_bytes))
+    pub(crate) async fn read(&self, params: &ReadParams) -> Result<ReadResult, RpcError> {
+        let reading = self.log(|log| log.read(params.after_seq.unwrap_or(0), params.max_bytes));
+        let result = if reading.is_on_disk() {
+            tokio::task::spawn_blocking(move || reading.finish())
+                .await
+                .unwrap_or_else(|error| Err(io::Error::other(error)))
+        } else {
+            reading.finish()
+        };
+        result.map_err(|error| {
+            tracing::warn!(%error, "output cannot be read back from disk");
+            RpcError::internal("the retained output cannot be read back from disk")
+        })
+    }
+
+    /// Bytes of output that an answer to this may hold.
+    pub(crate) fn readable_bytes(&self, params: &ReadParams) -> usize {
+        let most = params
+            .max_bytes
+            .map_or(usize::MAX, |max| usize::try_from(max).unwrap_or(usize::MAX));
+        self.log(|log| log.retained_bytes()).min(most)
+    }
+
+    /// Moves output to disk that is too much for the memory. A slow disk slows the program down.
+    async fn spill(&self) {
+        let Some(space) = &self.spill else {
+            return;
+        };
+        while let Some(batch) = self.log(|log| log.spill_due()) {
+            let space = Arc::clone(space);
+            let written = tokio::task::spawn_blocking(move || space.write(&batch)).await;
+            let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            match written {
+                Ok(Some(segment)) => log.spilled(segment),
+                Ok(None) | Err(_) => log.make_room(),
+            }
+        }
     }
 
     /// `process/write`: queues bytes for standard input, once per write id.
@@ -244,8 +298,9 @@ impl Process {
         self.log(|log| log.is_closed())
     }
 
-    fn retained_bytes(&self) -> usize {
-        self.log(|log| log.retained_bytes())
+    /// Bytes of output in memory.
+    fn memory_bytes(&self) -> usize {
+        self.log(OutputLog::memory_bytes)
     }
 
     fn log<T>(&self, look: impl FnOnce(&OutputLog) -> T) -> T {

@@ -220,6 +220,7 @@ impl Pump {
             let seq = self
                 .process
                 .update(|log| log.push_output(stream, chunk.clone()));
+            self.process.spill().await;
             let process_id = self.process.id.clone();
             self.emit(
                 OUTPUT,

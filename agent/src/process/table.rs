@@ -30,7 +30,7 @@ use super::pump::Pump;
 use super::snapshot::Snapshots;
 use super::spawn::{Spawned, Spawner};
 use super::stdin::{MAX_WRITE_ID_BYTES, Stdin};
-use super::{Facts, Process};
+use super::{Facts, Process, Retention};
 use crate::environment::ExecutorEnvironment;
 use crate::network::{Gateway, Questions};
 use crate::session::{Attachment, Ending};
@@ -50,8 +50,10 @@ pub(crate) struct TableConfig {
     pub(crate) spawner: Spawner,
     /// How long a closed record is kept.
     pub(crate) closed_retention: Duration,
-    /// How much output the closed records of one session hold together.
+    /// How much output the closed records of one session hold in memory together.
     pub(crate) closed_output_bytes: usize,
+    /// How much output is kept of each process, and where.
+    pub(crate) retention: Retention,
     /// How long the capture of a shell snapshot may take.
     pub(crate) snapshot_time: Duration,
     /// Owns the tasks of all processes.
@@ -90,7 +92,7 @@ struct Entries {
 #[derive(Debug)]
 struct Closed {
     process: Arc<Process>,
-    /// The size of its output.
+    /// The size of its output in memory.
     bytes: usize,
     /// Ends the task that waits for the record's time, when the record goes early.
     _early: DropGuard,
@@ -279,7 +281,14 @@ impl ProcessTable {
             // The reservation holds the id, so this does not happen.
             _ => Facts::of(params),
         };
-        let process = Arc::new(Process::new(id.clone(), facts, group, stdin, terminal));
+        let process = Arc::new(Process::new(
+            id.clone(),
+            facts,
+            group,
+            stdin,
+            terminal,
+            &self.config.retention,
+        ));
         let attachment = Arc::clone(&self.attachment);
         let pump = Pump::new(Arc::clone(&process), attachment, exit, outputs, writer)?;
 
@@ -331,7 +340,7 @@ impl ProcessTable {
         {
             let mut entries = self.entries();
             entries.closed.push_back(Closed {
-                bytes: process.retained_bytes(),
+                bytes: process.memory_bytes(),
                 process,
                 _early: early.clone().drop_guard(),
             });

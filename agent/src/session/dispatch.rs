@@ -36,16 +36,24 @@ pub(super) struct Context {
     pub(super) working: Semaphore,
     /// One permit for each HTTP request.
     pub(super) requesting: Semaphore,
-    /// One permit for each answer with retained output that waits for the client to read.
+    /// A permit for each part of an answer with retained output that waits for the client to read.
     reading: Semaphore,
+    /// How many there are of those.
+    read_shares: usize,
 }
 
-/// Answers with retained output at the same time. Each may take 1 MiB, and again in base64.
+/// What one permit for reading stands for; in base64 it takes as much again.
+const READ_SHARE_BYTES: usize = 1 << 20;
+
+/// Answers of that size at the same time. As many more as the largest answer needs, if output is kept
+/// on disk.
 const MAX_READ_ANSWERS: usize = 4;
 
 impl Context {
     pub(super) fn new(sessions: &Sessions, outbox: Outbox) -> Self {
         let concurrent = sessions.config.concurrent_requests.max(1);
+        let largest = sessions.config.output_bytes.div_ceil(READ_SHARE_BYTES);
+        let read_shares = MAX_READ_ANSWERS - 1 + largest.max(1);
         Self {
             environment: Arc::clone(sessions.environment()),
             fs: FsConnection::with_sandboxes(outbox.clone(), sessions.sandboxes()),
@@ -58,7 +66,8 @@ impl Context {
             in_flight: Arc::default(),
             working: Semaphore::new(concurrent),
             requesting: Semaphore::new(concurrent),
-            reading: Semaphore::new(MAX_READ_ANSWERS),
+            reading: Semaphore::new(read_shares),
+            read_shares,
         }
     }
 }
@@ -149,8 +158,12 @@ pub(super) async fn run(
             };
             process.readable(&params).await;
             // Whatever waits for its turn here holds no output yet.
-            let _permit = context.reading.acquire().await;
-            return context.send(answer(id, Ok(process.read(&params)))).await;
+            let share = process.readable_bytes(&params).div_ceil(READ_SHARE_BYTES);
+            let share = share.clamp(1, context.read_shares);
+            let share = u32::try_from(share).unwrap_or(u32::MAX);
+            let _permit = context.reading.acquire_many(share).await;
+            let read = process.read(&params).await;
+            return context.send(answer(id, read)).await;
         }
         Call::ProcessWrite(params) => {
             let status = session.processes.write(params).await;

@@ -24,7 +24,7 @@ mod registry;
 
 pub(crate) use attachment::Attachment;
 pub(crate) use drain::Ending;
-pub use registry::{Sessions, SessionsConfig};
+pub use registry::{OUTPUT_BYTES_MAX, OUTPUT_BYTES_MIN, Sessions, SessionsConfig};
 
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,12 +19,19 @@ use super::place::{Holder, Place};
 use crate::environment::ExecutorEnvironment;
 use crate::fs::Sandboxes;
 use crate::http::HttpClient;
-use crate::process::{ProcessTable, Spawner, TableConfig};
+use crate::process::{ProcessTable, Retention, Spawner, SpillSpace, TableConfig};
 use crate::rpc::{Outbox, Transport};
 use crate::serve::Serve;
 
 /// Sessions at the same time, detached ones included.
 const MAX_SESSIONS: usize = 1024;
+
+/// The least output that is kept of a process: as much as Codex 0.169 does, in memory.
+pub const OUTPUT_BYTES_MIN: usize = 1 << 20;
+
+/// The most. Clients read back in one answer what they have missed, and a message holds 64 MiB of
+/// which base64 takes a third.
+pub const OUTPUT_BYTES_MAX: usize = 32 << 20;
 
 /// How sessions behave.
 #[derive(Debug, Clone)]
@@ -39,9 +47,16 @@ pub struct SessionsConfig {
     pub detached_ttl_max: Duration,
     /// How long the record of a closed process is kept.
     pub closed_retention: Duration,
-    /// How much output the closed records of one session hold together; beyond it the oldest
-    /// records go early.
+    /// How much output the closed records of one session hold in memory together; beyond it the
+    /// oldest records go early.
     pub closed_output_bytes: usize,
+    /// How much output is kept of each process, up to [`OUTPUT_BYTES_MAX`]. What exceeds
+    /// [`OUTPUT_BYTES_MIN`] is on disk.
+    pub output_bytes: usize,
+    /// How much the file for it may take of the disk. When it is full, less is kept.
+    pub output_disk_bytes: u64,
+    /// Where that file is made. It has no name there.
+    pub output_directory: PathBuf,
     /// How long the profile of a login shell may take for its state to be kept for later commands.
     pub snapshot_time: Duration,
     /// Requests of one connection that work on files at the same time, and HTTP requests, each.
@@ -66,6 +81,9 @@ impl SessionsConfig {
             detached_ttl_max: Duration::from_secs(24 * 60 * 60),
             closed_retention: Duration::from_secs(80),
             closed_output_bytes: 64 << 20,
+            output_bytes: OUTPUT_BYTES_MIN,
+            output_disk_bytes: 1 << 30,
+            output_directory: std::env::temp_dir(),
             snapshot_time: Duration::from_secs(10),
             concurrent_requests: 64,
             stream_idle: Duration::from_secs(30 * 60),
@@ -129,6 +147,12 @@ impl Sessions {
             spawner: Spawner::start()?,
             closed_retention: config.closed_retention,
             closed_output_bytes: config.closed_output_bytes,
+            retention: Retention {
+                bytes: config.output_bytes.min(OUTPUT_BYTES_MAX),
+                spill: (config.output_bytes > OUTPUT_BYTES_MIN).then(|| {
+                    SpillSpace::new(config.output_directory.clone(), config.output_disk_bytes)
+                }),
+            },
             snapshot_time: config.snapshot_time,
             tasks: tasks.clone(),
             shutdown: shutdown.clone(),

@@ -7,9 +7,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::sync::watch;
 
-use super::super::Facts;
 use super::super::group::ProcessGroup;
 use super::super::stdin::Stdin;
+use super::super::{Facts, Retention};
 use super::*;
 
 /// A process that does nothing, whose output the test writes.
@@ -33,6 +33,10 @@ fn rig() -> Rig {
         group,
         Stdin::absent(),
         None,
+        &Retention {
+            bytes: 0,
+            spill: None,
+        },
     ));
     let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
     let outputs = vec![(Stream::Stdout, read)];
@@ -60,7 +64,12 @@ impl Rig {
 
     fn chunks(&self) -> Vec<Bytes> {
         let read = self.process.log(|log| log.read(0, None));
-        read.chunks.into_iter().map(|chunk| chunk.chunk).collect()
+        read.finish()
+            .unwrap()
+            .chunks
+            .into_iter()
+            .map(|chunk| chunk.chunk)
+            .collect()
     }
 }
 

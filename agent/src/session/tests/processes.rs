@@ -684,3 +684,63 @@ async fn closed_process_is_reaped_and_holds_no_descriptor() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn output_beyond_the_memory_is_kept_on_disk_and_read_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config();
+    config.output_bytes = 8 << 20;
+    config.output_directory = directory.path().to_owned();
+    let sessions = Sessions::new(config).unwrap();
+    let (mut client, id) = Client::open(&sessions).await;
+    let gate = directory.path().join("gate");
+    let script = format!(
+        "while [ ! -e {} ]; do sleep 0.02; done; seq -w 1 1000000",
+        gate.display()
+    );
+    client.start("p", &sh(&script)).await;
+    client.disconnect().await;
+    std::fs::write(&gate, "").unwrap();
+    let mut client = Client::resume(&sessions, &id).await;
+    // Seven digits or, for the last, as many, and a new line: 8,000,000 bytes.
+    let mut text = String::new();
+    let mut after = 0;
+    loop {
+        let params = json!({
+            "processId": "p", "afterSeq": after, "maxBytes": 700_000, "waitMs": 20_000});
+        let read = client.ok("process/read", params).await;
+        assert_eq!(read.get("evicted"), None, "{}", read["evicted"]);
+        let chunks = read["chunks"].as_array().unwrap();
+        if chunks.is_empty() && read["closed"] == true {
+            break;
+        }
+        for chunk in chunks {
+            after = chunk["seq"].as_u64().unwrap();
+            text += &decoded(&chunk["chunk"]);
+        }
+    }
+    assert_eq!(text.len(), 8_000_000);
+    for (number, line) in (1..).zip(text.lines()) {
+        assert_eq!(line, format!("{number:07}"));
+    }
+    // The same in one answer, as clients of release 0.169 ask for it.
+    let all = client.ok("process/read", json!({"processId": "p"})).await;
+    let chunks = all["chunks"].as_array().unwrap();
+    let whole: String = chunks
+        .iter()
+        .map(|chunk| decoded(&chunk["chunk"]))
+        .collect();
+    assert!(whole == text, "{} bytes", whole.len());
+    assert_eq!(all["exitCode"], 0);
+    // The file for it has no name.
+    let names: Vec<_> = std::fs::read_dir(directory.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names, ["gate"]);
+}
+
+fn decoded(chunk: &Value) -> String {
+    let bytes = exec_proto::base64::decode(chunk.as_str().unwrap()).unwrap();
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
