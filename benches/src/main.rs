@@ -1,8 +1,11 @@
 //! The command line of the benchmarks; see the library for what they are.
 
+use std::time::Duration;
+
 use anyhow::{Result, bail};
 use benches::{Report, SCENES, Scene, Subject, System};
 use clap::{Parser, ValueEnum};
+use tokio::time::timeout;
 
 /// Times scenes with real processes.
 #[derive(Debug, Parser)]
@@ -42,7 +45,10 @@ fn main() -> Result<()> {
                 for subject in &subjects {
                     progress(scene, *subject, round);
                     let system = System::start(*subject).await?;
-                    report.add(scene, *subject, (scene.run)(&system).await?);
+                    match timeout(DEADLINE, (scene.run)(&system)).await {
+                        Ok(series) => report.add(scene, *subject, series?),
+                        Err(_) => given_up(scene, *subject),
+                    }
                     system.stop().await?;
                 }
             }
@@ -72,6 +78,18 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Scene>> {
 }
 
 #[expect(clippy::print_stderr, reason = "progress of a long command")]
+fn given_up(scene: &Scene, subject: Subject) {
+    let name = subject.name();
+    eprintln!(
+        "bench: {}, {name}: no end after {DEADLINE:?}, left out",
+        scene.name
+    );
+}
+
+#[expect(clippy::print_stderr, reason = "progress of a long command")]
 fn progress(scene: &Scene, subject: Subject, round: u32) {
     eprintln!("bench: {}, {}, round {round}", scene.name, subject.name());
 }
+
+/// For one round of one scene. The reference sometimes gets stuck in some.
+const DEADLINE: Duration = Duration::from_secs(120);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use harness::{Client, Command, Error, Overflow, Process, ProcessEvent, Stdin};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use crate::series::{Series, Unit};
 use crate::system::System;
@@ -33,7 +34,7 @@ pub(crate) async fn run(system: &System) -> Result<Vec<Series>> {
 }
 
 /// Does it with so many echoes, the second half once the pull has moved so many bytes, which should
-/// be more than all windows and buffers on the way together.
+/// be more than all windows and buffers on the way together, or has had ten seconds.
 ///
 /// # Errors
 ///
@@ -62,7 +63,10 @@ pub async fn measure(system: &System, echoes: u32, warm_up: u64) -> Result<Fairn
     };
     let measure = async {
         // In full swing first.
-        progress.wait_for(|sum| *sum >= warm_up).await?;
+        let warm = async { progress.wait_for(|sum| *sum >= warm_up).await.map(drop) };
+        if let Ok(warm) = timeout(WARM_UP, warm).await {
+            warm?;
+        }
         let (before, start) = (*progress.borrow(), Instant::now());
         let busy = echo.times(echoes).await?;
         let seconds = start.elapsed().as_secs_f64();
@@ -111,3 +115,5 @@ impl Echo {
         Ok(times)
     }
 }
+
+const WARM_UP: Duration = Duration::from_secs(10);
