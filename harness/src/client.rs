@@ -103,6 +103,8 @@ struct Inner {
     dial: Arc<dyn Dial>,
     config: ClientConfig,
     next_name: AtomicU64,
+    /// The last id of a watch. Held while one is asked for: their order has to be that of their ids.
+    last_watch: tokio::sync::Mutex<u64>,
     cancel: CancellationToken,
     /// Ends the session task with the last handle.
     _cancel: DropGuard,
@@ -172,6 +174,7 @@ impl Client {
             dial,
             config,
             next_name: AtomicU64::new(1),
+            last_watch: tokio::sync::Mutex::new(0),
             cancel: cancel.clone(),
             _cancel: cancel.drop_guard(),
             task: Mutex::new(Some(AbortOnDrop::new(task))),
@@ -466,6 +469,10 @@ impl Client {
 
     pub(crate) fn drained(&self) -> Arc<Notify> {
         self.inner.shared.drained.clone()
+    }
+
+    pub(crate) fn last_watch(&self) -> &tokio::sync::Mutex<u64> {
+        &self.inner.last_watch
     }
 
     /// The budget for writes to TCP streams beyond one of each.

@@ -21,10 +21,12 @@ use crate::{Client, Error, engine::call::Retry};
 mod batch;
 mod blocks;
 mod tree;
+mod watch;
 
 pub use batch::{FsCall, FsOutcome, OnError};
 pub use blocks::{FileReader, FileWriter};
 pub use tree::{Complete, Copied, CopyEvent, download, upload};
+pub use watch::MissingWatch;
 
 /// The executor's files. Cheap to make: `client.filesystem()`.
 #[derive(Clone, Debug)]

@@ -49,7 +49,7 @@ pub use connect::{ConnectOptions, direct};
 pub use error::Error;
 pub use filesystem::{
     Complete, Copied, CopyEvent, Existing, FileReader, FileWriter, Filesystem, FsCall, FsOutcome,
-    Missing, OnError, Recursion, download, upload,
+    Missing, MissingWatch, OnError, Recursion, download, upload,
 };
 pub use http::{HttpRequest, HttpResponse};
 pub use network::{Network, NetworkDecider, NetworkDecision, NetworkProtocol, NetworkRequest};

@@ -164,3 +164,12 @@ pub const TCP_WRITES_SHARED: usize = 160;
 
 /// Local connections of one forward. Further ones wait in the listener's queue.
 pub const FORWARD_CONNECTIONS: usize = exec_proto::tcp::MAX_STREAMS;
+
+/// Bytes of a request body that has to be sent as a whole, in one message.
+pub const BUFFERED_BODY_BYTES: u64 = 40 << 20;
+
+/// Bytes of one part of a request body that is sent in parts.
+pub const BODY_CHUNK_BYTES: usize = 256 << 10;
+
+/// Parts of one request body without an answer: as much as waits at the executor.
+pub const BODY_CHUNKS_IN_FLIGHT: usize = 4;

@@ -256,14 +256,14 @@ impl HttpConnection {
     ///
     /// # Errors
     ///
-    /// -32602 if there is a body already or the id is in use, -32600 at the limit.
+    /// -32602 if there is a body already, its length is none, or the id is in use; -32600 at the limit.
     pub fn upload(&self, params: &RequestParams) -> Result<Upload, RpcError> {
         if params.body_base64.is_some() {
             return Err(RpcError::invalid_params(
                 "http/request streamRequestBody excludes bodyBase64",
             ));
         }
-        let (feed, body) = Feed::new();
+        let (feed, body) = Feed::new(upload::length(&params.headers)?);
         let claim = self.claim(params.request_id.clone(), Some(feed))?;
         Ok(Upload { claim, body })
     }

@@ -38,6 +38,7 @@ pub(super) fn check(
     }
     let mut headers = HeaderMap::with_capacity(params.headers.len());
     let mut from_variables = Vec::new();
+    let knows_length = params.stream_request_body;
     for given in params.headers {
         let name = HeaderName::from_bytes(given.name.as_bytes())
             .map_err(|error| invalid(format!("header name is invalid: {error}")))?;
@@ -45,8 +46,9 @@ pub(super) fn check(
         if is_variable {
             from_variables.push(name.clone());
         }
-        // The body decides both; a wrong length would make the server wait for the rest of it.
-        if name == header::CONTENT_LENGTH || name == header::TRANSFER_ENCODING {
+        // The body decides both; a wrong length would make the server wait for the rest of it. Of a
+        // body that is still to come, the client alone knows the length.
+        if name == header::TRANSFER_ENCODING || (name == header::CONTENT_LENGTH && !knows_length) {
             continue;
         }
         headers

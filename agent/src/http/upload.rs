@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use exec_proto::http::MAX_CHUNK_BYTES;
+use exec_proto::http::{MAX_CHUNK_BYTES, RequestHeader};
 use exec_proto::rpc::RpcError;
 use futures_util::stream;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc};
@@ -41,16 +41,47 @@ enum Part {
 struct Taken {
     seq: u64,
     is_done: bool,
+    /// What may still come, if the client has said how much that is.
+    left: Option<u64>,
+}
+
+/// The length that `headers` give a body which is still to come.
+pub(super) fn length(headers: &[RequestHeader]) -> Result<Option<u64>, RpcError> {
+    let mut lengths = headers
+        .iter()
+        .filter(|header| header.name.eq_ignore_ascii_case("content-length"));
+    match (lengths.next(), lengths.next()) {
+        (None, _) => Ok(None),
+        (
+            Some(RequestHeader {
+                value,
+                value_env_var: None,
+                ..
+            }),
+            None,
+        ) if value.bytes().all(|byte| byte.is_ascii_digit()) => {
+            let length = value.parse().map_err(|_| wrong_length())?;
+            Ok(Some(length))
+        }
+        _ => Err(wrong_length()),
+    }
+}
+
+fn wrong_length() -> RpcError {
+    RpcError::invalid_params("http/request content-length of a streamed body must be one number")
 }
 
 impl Feed {
-    /// A body that is sent as it comes.
-    pub(super) fn new() -> (Arc<Self>, reqwest::Body) {
+    /// A body that is sent as it comes, with this length if it is known.
+    pub(super) fn new(length: Option<u64>) -> (Arc<Self>, reqwest::Body) {
         let (parts, receiver) = mpsc::channel(MAX_PARTS);
         let feed = Self {
             parts,
             room: Arc::new(Semaphore::new(MAX_CHUNK_BYTES)),
-            taken: Mutex::default(),
+            taken: Mutex::new(Taken {
+                left: length,
+                ..Taken::default()
+            }),
             over: CancellationToken::new(),
         };
         let pieces = stream::unfold(Some(receiver), |receiver| async {
@@ -85,6 +116,10 @@ impl Feed {
         if seq != expected {
             return Err(invalid(format!("seq must be {expected}, got {seq}")));
         }
+        let left = taken.left.map(|left| left.checked_sub(bytes.len() as u64));
+        if left == Some(None) {
+            return Err(invalid("exceeds the content-length".to_owned()));
+        }
         let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let places = async {
             let share = Arc::clone(&self.room).acquire_many_owned(size).await.ok()?;
@@ -110,6 +145,7 @@ impl Feed {
         }
         taken.seq = seq;
         taken.is_done = done;
+        taken.left = left.flatten();
         Ok(())
     }
 }

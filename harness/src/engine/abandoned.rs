@@ -1,7 +1,7 @@
-//! What becomes of response bodies and TCP streams whose reader has gone away.
+//! What becomes of response bodies, TCP streams and watches whose reader has gone away.
 
 use exec_proto::{
-    http,
+    fs, http,
     session::{self, CancelParams},
     tcp::{self, CloseParams},
 };
@@ -34,6 +34,12 @@ impl Engine {
             .collect();
         for stream in streams {
             self.give_up_stream(stream);
+        }
+        if let Some(watch) = self.watch.take_if(|watch| watch.is_abandoned())
+            && self.capabilities().fs_unwatch_missing
+        {
+            let watch_id = watch.id;
+            self.tell(fs::UNWATCH_MISSING, &fs::UnwatchMissingParams { watch_id });
         }
     }
 

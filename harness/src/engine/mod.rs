@@ -28,7 +28,7 @@
 //!
 //! # Readers that go away
 //!
-//! Who drops the reader of a response body or a TCP stream leaves its route behind, marked as
+//! Who drops the reader of a response body, a TCP stream or a watch leaves its route behind, marked as
 //! abandoned. The loop finds it and has the executor end what belongs to it.
 
 use std::{
@@ -42,7 +42,7 @@ use std::{
 use bytes::Bytes;
 use exec_proto::{
     environment::{Capabilities, Info},
-    http,
+    fs, http,
     network::POLICY_REQUEST,
     process as wire, rpc,
 };
@@ -69,7 +69,7 @@ pub(crate) mod route;
 pub(crate) mod tcp;
 
 use call::{Asker, Call, Pending, Retry};
-use route::{BodyRoute, ProcessRoute};
+use route::{BodyRoute, ProcessRoute, WatchRoute};
 use tcp::TcpRoute;
 
 /// What a caller hands to the session task.
@@ -96,6 +96,8 @@ pub(crate) enum Job {
         stream: String,
         route: TcpRoute,
     },
+    /// `fs/watchMissing`, with the way of the news.
+    Watch { call: Call, route: WatchRoute },
 }
 
 impl Job {
@@ -104,7 +106,8 @@ impl Job {
             Self::Call(call)
             | Self::Start { call, .. }
             | Self::Stream { call, .. }
-            | Self::Connect { call, .. } => call,
+            | Self::Connect { call, .. }
+            | Self::Watch { call, .. } => call,
         }
     }
 }
@@ -151,6 +154,8 @@ pub(crate) struct Engine {
     processes: HashMap<String, ProcessRoute>,
     bodies: HashMap<String, BodyRoute>,
     streams: HashMap<String, TcpRoute>,
+    /// A connection has one watch at a time.
+    watch: Option<WatchRoute>,
 }
 
 /// Why the loop stopped serving a connection.
@@ -183,6 +188,7 @@ impl Engine {
             processes: HashMap::new(),
             bodies: HashMap::new(),
             streams: HashMap::new(),
+            watch: None,
         }
     }
 
@@ -290,6 +296,13 @@ impl Engine {
             } => {
                 self.streams.insert(stream, route);
                 self.pending.add(call);
+            }
+            Job::Watch { call, route } => {
+                if let Some(replaced) = self.watch.replace(route) {
+                    replaced.fail(Error::Misuse("another watch took its place".into()));
+                }
+                // One of an earlier connection is answered at once.
+                self.add(call);
             }
         }
     }
@@ -569,6 +582,9 @@ impl Engine {
         for (_, stream) in self.streams.extract_if(|_, stream| stream.open) {
             stream.fail(Error::ConnectionLost(tcp::STREAM));
         }
+        if let Some(watch) = self.watch.take() {
+            watch.fail(Error::ConnectionLost(fs::WATCH_MISSING));
+        }
         for call in self.pending.connection_lost() {
             let method = call.method;
             let error = match call.retry {
@@ -624,6 +640,9 @@ impl Engine {
         }
         for (_, stream) in self.streams.drain() {
             stream.fail(error());
+        }
+        if let Some(watch) = self.watch.take() {
+            watch.fail(error());
         }
         self.jobs.close();
         while let Ok(job) = self.jobs.try_recv() {

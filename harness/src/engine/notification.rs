@@ -1,7 +1,7 @@
 //! Notifications of the executor, and pages of events read back, to the routes they belong to.
 
 use exec_proto::{
-    http,
+    fs, http,
     process::{
         self as wire, ClosedNotification, ExitedNotification, OutputNotification, ReadResult,
     },
@@ -63,6 +63,13 @@ impl Engine {
                     .is_some_and(|body| body.push(delta));
                 if finished {
                     self.bodies.remove(&request);
+                }
+                return Ok(());
+            }
+            fs::MISSING_CHANGED => {
+                let changed: fs::MissingChangedNotification = decode(method, params)?;
+                if let Some(watch) = self.watch.take_if(|watch| watch.id == changed.watch_id) {
+                    watch.changed();
                 }
                 return Ok(());
             }

@@ -159,3 +159,33 @@ impl BodyRoute {
         self.queue.end();
     }
 }
+
+/// The way of the news of a watch to whoever waits for it.
+#[derive(Debug)]
+pub(crate) struct WatchRoute {
+    pub(crate) id: u64,
+    queue: Arc<Queue<Result<(), Error>>>,
+}
+
+impl WatchRoute {
+    pub(crate) fn new(id: u64, queue: Arc<Queue<Result<(), Error>>>) -> Self {
+        Self { id, queue }
+    }
+
+    /// Says that something has changed, which a watch does once.
+    pub(crate) fn changed(self) {
+        self.queue.push(0, Ok(()));
+        self.queue.end();
+    }
+
+    /// Ends the watch with an error.
+    pub(crate) fn fail(self, error: Error) {
+        self.queue.push(0, Err(error));
+        self.queue.end();
+    }
+
+    /// Whether nobody waits any more.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.queue.is_abandoned()
+    }
+}

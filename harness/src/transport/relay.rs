@@ -162,6 +162,17 @@ impl Route {
                 self.environment
             )),
             OpenFailure::Invalid(error) => Error::Protocol(error.to_string()),
+            // A key that is not the executor's cannot be told from other refusals: only the executor
+            // knows that the first message was not for it.
+            OpenFailure::Closed(CloseReason::ResetByPeer) => Error::Unavailable {
+                context: format!("environment {}", self.environment),
+                detail: "the executor refused the connection, most likely because the registry \
+                         named a key that is not, or no longer, the executor's, or because \
+                         the registry did not confirm the authorization to it: try again, then see \
+                         the executor's log"
+                    .to_owned(),
+                retry_after: None,
+            },
             // A reset by the rendezvous looks like a refusal, so nothing else is final.
             failure => Error::Unavailable {
                 context: format!("environment {}", self.environment),

@@ -4,9 +4,11 @@
 //! `cargo run -p xtask -- test`; a missing one fails the tests that need it.
 
 mod bad_input;
+mod bodies;
 mod deploy;
 mod detached;
 mod drain;
+mod endings;
 mod extensions;
 mod fairness;
 mod faults;

@@ -195,6 +195,43 @@ async fn body_in_parts_excludes_another_and_is_not_sent_twice() {
 }
 
 #[tokio::test]
+async fn length_of_a_body_in_parts_is_passed_on_and_kept() {
+    let sessions = sessions();
+    let (mut client, _) = Client::open(&sessions).await;
+    let (listener, port) = server().await;
+    let with_length = |id: &str, length: &str| {
+        let headers = json!([{"name": "Content-Length", "value": length}]);
+        with(upload(id, port), "headers", headers)
+    };
+    for wrong in ["x", "-1", "1,1", "", "99999999999999999999"] {
+        let error = client.err("http/request", with_length("w", wrong)).await;
+        assert_eq!(error.0, -32602, "{wrong}");
+    }
+    let method = "http/request/bodyChunk";
+    let request = client.send("http/request", with_length("u", "5")).await;
+    client.ok(method, chunk("u", 1, b"he", false)).await;
+    let error = client.err(method, chunk("u", 2, b"llo!", true)).await;
+    assert_eq!(error.0, -32602, "{}", error.1);
+    client.ok(method, chunk("u", 2, b"llo", true)).await;
+    let mut tcp = accept(&listener).await;
+    let sent = read_until(&mut tcp, b"hello").await;
+    let sent = String::from_utf8(sent).unwrap();
+    assert!(sent.contains("content-length: 5\r\n"), "{sent}");
+    assert!(!sent.contains("chunked"), "{sent}");
+    let answer = b"HTTP/1.1 204 No\r\nconnection: close\r\n\r\n";
+    tcp.write_all(answer).await.unwrap();
+    assert_eq!(client.answer(request).await.unwrap()["status"], 204);
+
+    let request = client.send("http/request", with_length("short", "5")).await;
+    let mut tcp = accept(&listener).await;
+    client.ok(method, chunk("short", 1, b"hell", true)).await;
+    let error = client.answer(request).await.unwrap_err();
+    assert_eq!(error.0, -32603, "{}", error.1);
+    // The server does not wait for the rest.
+    assert!(read_until(&mut tcp, b"hello").await.ends_with(b"hell"));
+}
+
+#[tokio::test]
 async fn streamed_response_that_is_cancelled_ends_with_one_last_delta() {
     let sessions = sessions();
     let (mut client, _) = Client::open(&sessions).await;

@@ -319,8 +319,8 @@ pub(crate) struct Http {
     /// Add a header that ends with a variable of the executor: 'Authorization: Bearer {TOKEN}'
     #[arg(long, value_name = "NAME: VALUE{VARIABLE}")]
     pub(crate) header_from_env: Vec<String>,
-    /// Body; @FILE reads a file, @- standard input
-    #[arg(long, short, value_name = "DATA")]
+    /// Body; @FILE sends a file as it is, @- standard input, of any size
+    #[arg(long, short, visible_alias = "data-binary", value_name = "DATA")]
     pub(crate) data: Option<String>,
     /// Show status and headers before the body
     #[arg(long, short)]

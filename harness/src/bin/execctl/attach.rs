@@ -8,13 +8,16 @@ use crate::{
     exit::Failure,
     output::Printer,
     run::{self, Ended, Following},
-    signals::Leaving,
+    signals::{Leaving, Signals},
     stdin::{self, Kind},
 };
 
 /// Runs the subcommand.
 pub(crate) async fn attach(global: &Global, args: Attach, printer: Printer) -> Result<u8, Failure> {
-    let client = resume(global, &args.handle.session).await?;
+    let mut signals = Signals::listen()?;
+    let client = signals
+        .unless_ended(resume(global, &args.handle.session))
+        .await?;
     let (id, listed) = args.handle.find(&client).await?;
     let tty = listed.map_or(args.tty, |listed| listed.tty);
     let process = client.attach(&id, tty, Overflow::Block).await?;
@@ -34,7 +37,7 @@ pub(crate) async fn attach(global: &Global, args: Attach, printer: Printer) -> R
         ends: tty,
         leaving: Leaving::Keep,
     };
-    let ended = run::follow(&client, process, following, printer).await?;
+    let ended = run::follow(&client, process, following, &mut signals, printer).await?;
     match ended {
         Ended::Program { .. } => finish(&client).await,
         Ended::Left(_) => {

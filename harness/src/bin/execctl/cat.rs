@@ -4,8 +4,8 @@ use tokio::io::AsyncWriteExt;
 
 use crate::{
     args::{Global, Paths},
-    connect::connect,
     exit::Failure,
+    session,
     target::{Target, common_environment},
 };
 
@@ -13,23 +13,24 @@ use crate::{
 pub(crate) async fn cat(global: &Global, args: Paths) -> Result<u8, Failure> {
     let operands: Vec<_> = args.paths.iter().map(|path| Target::remote(path)).collect();
     let environment = common_environment(operands.iter().map(|(environment, _)| environment))?;
-    let client = connect(global, environment.as_deref()).await?;
-    let mut stdout = tokio::io::stdout();
-    for (_, path) in &operands {
-        let failed = |error| Failure::from(error).context(path);
-        let mut reader = client
-            .filesystem()
-            .open(&client.resolve(path)?)
-            .await
-            .map_err(failed)?;
-        while let Some(block) = reader.next_block().await.map_err(failed)? {
-            let written = async {
-                stdout.write_all(&block).await?;
-                stdout.flush().await
-            };
-            written.await.map_err(|error| Failure::write(&error))?;
+    session::within(global, environment.as_deref(), async |client| {
+        let mut stdout = tokio::io::stdout();
+        for (_, path) in &operands {
+            let failed = |error| Failure::from(error).context(path);
+            let mut reader = client
+                .filesystem()
+                .open(&client.resolve(path)?)
+                .await
+                .map_err(failed)?;
+            while let Some(block) = reader.next_block().await.map_err(failed)? {
+                let written = async {
+                    stdout.write_all(&block).await?;
+                    stdout.flush().await
+                };
+                written.await.map_err(|error| Failure::write(&error))?;
+            }
         }
-    }
-    client.close().await;
-    Ok(0)
+        Ok(0)
+    })
+    .await
 }

@@ -10,10 +10,10 @@ use serde_json::json;
 
 use crate::{
     args::{Cp, Global},
-    connect::connect,
     exit::Failure,
     output::Printer,
     progress::{Progress, per_second},
+    session,
     target::{Target, common_environment},
 };
 
@@ -44,16 +44,16 @@ pub(crate) async fn cp(global: &Global, args: Cp, printer: Printer) -> Result<u8
             ));
         }
         (Target::Local(local), Target::Remote { environment, path }) => {
-            let client = connect(global, environment.as_deref()).await?;
-            let copied = send(&client, local, path, complete, &progress, printer).await?;
-            client.close().await;
-            Some(copied)
+            let send = async |client: &Client| {
+                send(client, local, path, complete, &progress, printer).await
+            };
+            session::within(global, environment.as_deref(), send).await?
         }
         (Target::Remote { environment, path }, Target::Local(local)) => {
-            let client = connect(global, environment.as_deref()).await?;
-            let copied = fetch(&client, path, local, complete, &progress, printer).await?;
-            client.close().await;
-            Some(copied)
+            let fetch = async |client: &Client| {
+                fetch(client, path, local, complete, &progress, printer).await
+            };
+            session::within(global, environment.as_deref(), fetch).await?
         }
         (
             Target::Remote {
@@ -68,13 +68,11 @@ pub(crate) async fn cp(global: &Global, args: Cp, printer: Printer) -> Result<u8
             let environment = common_environment([a, b]).map_err(|_| {
                 Failure::usage("copying between environments goes by way of this machine")
             })?;
-            let client = connect(global, environment.as_deref()).await?;
-            within(&client, from, to).await?;
-            client.close().await;
-            None
+            let copy = async |client: &Client| within(client, from, to).await;
+            session::within(global, environment.as_deref(), copy).await?;
+            Copied::default()
         }
     };
-    let copied = copied.unwrap_or_default();
     let elapsed = began.elapsed();
     progress.finished(&copied, elapsed);
     if printer.is_json() {

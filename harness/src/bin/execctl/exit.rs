@@ -60,6 +60,15 @@ impl Failure {
         Self::other(format!("failed to write to standard output: {error}"))
     }
 
+    /// A signal asked this program to end; nobody needs to be told so.
+    pub(crate) fn ended(code: u8) -> Self {
+        Self {
+            message: String::new(),
+            reason: "interrupted",
+            code,
+        }
+    }
+
     /// A program could not be started.
     pub(crate) fn start(program: &str, error: Error) -> Self {
         let code = match &error {
@@ -102,6 +111,10 @@ impl From<Error> for Failure {
                 ": check --environment, or register an executor for it",
             ),
             Error::Offline(_) => (UNAVAILABLE, ": start it, or see its log"),
+            // Some say themselves what to do.
+            Error::Unavailable { detail, .. } if detail.ends_with("see the executor's log") => {
+                (UNAVAILABLE, "")
+            }
             Error::Unavailable { .. } => (UNAVAILABLE, ": check that it is running and reachable"),
             Error::ExecutorKeyChanged
             | Error::RecoveryTimedOut { .. }

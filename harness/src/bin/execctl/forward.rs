@@ -19,7 +19,8 @@ use crate::{
     connect::connect,
     exit::Failure,
     output::Printer,
-    signals,
+    session,
+    signals::Signals,
 };
 
 /// `[LOCAL_ADDR:]LOCAL_PORT:HOST:PORT`, or the same without `HOST`, or one port.
@@ -48,9 +49,16 @@ pub(crate) async fn forward(
         let address = listener.local_addr().map_err(failed)?;
         listeners.push((listener, address, spec.target));
     }
-    let ended = signals::ended().map_err(Failure::from)?;
-    let client = connect(global, None).await?;
-    let session = Arc::new(Session::new(client)?);
+    let mut signals = Signals::listen()?;
+    let client = signals.unless_ended(connect(global, None)).await?;
+    let session = match Session::new(client.clone()) {
+        Ok(session) => Arc::new(session),
+        Err(error) => {
+            session::end(&client, &mut signals).await;
+            return Err(error.into());
+        }
+    };
+    drop(client);
     let cancel = CancellationToken::new();
     let mut serving = JoinSet::new();
     for (listener, address, target) in listeners {
@@ -72,12 +80,12 @@ pub(crate) async fn forward(
         ));
     }
     let outcome = tokio::select! {
-        _ = ended => Ok(()),
+        _ = signals.ending() => Ok(()),
         Some(ended) = serving.join_next() => ended.unwrap_or(Ok(())),
     };
     cancel.cancel();
     while serving.join_next().await.is_some() {}
-    session.client().await.close().await;
+    session::end(&session.client().await, &mut signals).await;
     outcome.map(|()| 0).map_err(Failure::from)
 }
 

@@ -1,27 +1,46 @@
 //! `execctl http`: a request made from where the executor is.
 
-use std::{io::Read, time::Duration};
+use std::time::Duration;
 
 use exec_proto::http::RedirectPolicy;
-use harness::HttpRequest;
+use harness::{HttpRequest, HttpResponse};
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::{
+    fs::File,
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+};
 
 use crate::{
     args::{Global, Http},
-    connect::connect,
     exit::{self, Failure},
     output::Printer,
+    session,
 };
 
-/// The largest body: it travels in one message.
-const MAX_BODY_BYTES: u64 = 40 << 20;
+/// A file up to this size is sent as a whole, which is known when a redirect asks for it again.
+const GIVEN_BYTES: u64 = 1 << 20;
 
 /// Runs the subcommand.
 pub(crate) async fn http(global: &Global, args: Http, printer: Printer) -> Result<u8, Failure> {
-    let request = request(&args)?;
-    let client = connect(global, None).await?;
-    let mut response = client.http(request).await?;
+    let mut request = request(&args)?;
+    let data = data(args.data.as_deref()).await?;
+    session::within(global, None, async |client| {
+        let response = match data {
+            Data::None => client.http(request).await?,
+            Data::Given(body) => client.http(request.body(body)).await?,
+            Data::Read(body, size) => {
+                if let Some(size) = size {
+                    request = request.header("content-length", size.to_string());
+                }
+                client.http_upload(request, body).await?
+            }
+        };
+        show(response, &args, printer).await
+    })
+    .await
+}
+
+async fn show(mut response: HttpResponse, args: &Http, printer: Printer) -> Result<u8, Failure> {
     let mut stdout = tokio::io::stdout();
     let headers: Vec<_> = response
         .headers
@@ -60,8 +79,6 @@ pub(crate) async fn http(global: &Global, args: Http, printer: Printer) -> Resul
             response.status
         ));
     }
-    drop(response);
-    client.close().await;
     Ok(if failed { exit::FAILURE } else { 0 })
 }
 
@@ -86,9 +103,6 @@ fn request(args: &Http) -> Result<HttpRequest, Failure> {
             })?;
         request = request.header_from_env(name, prefix, variable);
     }
-    if let Some(data) = &args.data {
-        request = request.body(read_data(data)?);
-    }
     if let Some(secs) = args.timeout_secs {
         request = request.timeout(Duration::from_secs(secs));
     }
@@ -106,27 +120,44 @@ fn split_header(text: &str) -> Result<(&str, &str), Failure> {
     Ok((name.trim(), value.trim_start()))
 }
 
-fn read_data(data: &str) -> Result<Vec<u8>, Failure> {
-    let Some(source) = data.strip_prefix('@') else {
-        return Ok(data.as_bytes().to_vec());
+/// The body of a request.
+enum Data {
+    None,
+    Given(Vec<u8>),
+    /// Too large to be held, or of unknown size.
+    Read(Box<dyn AsyncRead + Send + Unpin>, Option<u64>),
+}
+
+async fn data(data: Option<&str>) -> Result<Data, Failure> {
+    let Some(data) = data else {
+        return Ok(Data::None);
     };
+    let Some(source) = data.strip_prefix('@') else {
+        return Ok(Data::Given(data.as_bytes().to_vec()));
+    };
+    if source == "-" {
+        return Ok(Data::Read(Box::new(tokio::io::stdin()), None));
+    }
     let failed =
         |error: std::io::Error| Failure::usage(format!("failed to read {source}: {error}"));
-    let mut body = Vec::new();
-    let reader: Box<dyn Read> = match source {
-        "-" => Box::new(std::io::stdin()),
-        path => Box::new(std::fs::File::open(path).map_err(failed)?),
-    };
-    reader
-        .take(MAX_BODY_BYTES + 1)
-        .read_to_end(&mut body)
-        .map_err(failed)?;
-    if body.len() as u64 > MAX_BODY_BYTES {
+    let file = File::open(source).await.map_err(failed)?;
+    let metadata = file.metadata().await.map_err(failed)?;
+    if metadata.is_dir() {
         return Err(Failure::usage(format!(
-            "the body exceeds the limit of {MAX_BODY_BYTES} bytes"
+            "failed to read {source}: it is a directory"
         )));
     }
-    Ok(body)
+    if !metadata.is_file() {
+        return Ok(Data::Read(Box::new(file), None));
+    }
+    let size = metadata.len();
+    if size > GIVEN_BYTES {
+        return Ok(Data::Read(Box::new(file.take(size)), Some(size)));
+    }
+    let mut body = Vec::new();
+    let read = file.take(GIVEN_BYTES).read_to_end(&mut body).await;
+    read.map_err(failed)?;
+    Ok(Data::Given(body))
 }
 
 #[cfg(test)]

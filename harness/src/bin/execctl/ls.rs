@@ -6,9 +6,9 @@ use tokio::task::JoinSet;
 
 use crate::{
     args::{Global, Ls},
-    connect::connect,
     exit::Failure,
     output::{Printer, time},
+    session,
     target::Target,
 };
 
@@ -23,14 +23,15 @@ struct Entry {
 /// Runs the subcommand.
 pub(crate) async fn ls(global: &Global, args: Ls, printer: Printer) -> Result<u8, Failure> {
     let (environment, path) = Target::remote(&args.path);
-    let client = connect(global, environment.as_deref()).await?;
-    let uri = client.resolve(&path)?;
-    let entries = list(&client, &uri, &args).await;
-    for entry in entries.map_err(|error| Failure::from(error).context(&path))? {
-        printer.result(&object(&entry), &text(&entry))?;
-    }
-    client.close().await;
-    Ok(0)
+    session::within(global, environment.as_deref(), async |client| {
+        let uri = client.resolve(&path)?;
+        let entries = list(client, &uri, &args).await;
+        for entry in entries.map_err(|error| Failure::from(error).context(&path))? {
+            printer.result(&object(&entry), &text(&entry))?;
+        }
+        Ok(0)
+    })
+    .await
 }
 
 async fn list(client: &Client, uri: &PathUri, args: &Ls) -> Result<Vec<Entry>, Error> {

@@ -25,6 +25,7 @@ mod proxy;
 mod ps;
 mod rm;
 mod run;
+mod session;
 mod shell;
 mod signals;
 mod stat;

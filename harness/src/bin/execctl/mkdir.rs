@@ -4,8 +4,8 @@ use harness::Recursion;
 
 use crate::{
     args::{Global, Mkdir},
-    connect::connect,
     exit::Failure,
+    session,
     target::{Target, common_environment},
 };
 
@@ -18,17 +18,18 @@ pub(crate) async fn mkdir(global: &Global, args: Mkdir) -> Result<u8, Failure> {
         .map(|path| Target::remote(path))
         .collect();
     let environment = common_environment(operands.iter().map(|(environment, _)| environment))?;
-    let client = connect(global, environment.as_deref()).await?;
-    let parents = if args.parents {
-        Recursion::Recursive
-    } else {
-        Recursion::Single
-    };
-    for (_, path) in &operands {
-        let uri = client.resolve(path)?;
-        let made = client.filesystem().create_directory(&uri, parents).await;
-        made.map_err(|error| Failure::from(error).context(path))?;
-    }
-    client.close().await;
-    Ok(0)
+    session::within(global, environment.as_deref(), async |client| {
+        let parents = if args.parents {
+            Recursion::Recursive
+        } else {
+            Recursion::Single
+        };
+        for (_, path) in &operands {
+            let uri = client.resolve(path)?;
+            let made = client.filesystem().create_directory(&uri, parents).await;
+            made.map_err(|error| Failure::from(error).context(path))?;
+        }
+        Ok(0)
+    })
+    .await
 }

@@ -4,8 +4,8 @@ use harness::{Missing, Recursion};
 
 use crate::{
     args::{Global, Rm},
-    connect::connect,
     exit::Failure,
+    session,
     target::{Target, common_environment},
 };
 
@@ -18,38 +18,39 @@ pub(crate) async fn rm(global: &Global, args: Rm) -> Result<u8, Failure> {
         .map(|path| Target::remote(path))
         .collect();
     let environment = common_environment(operands.iter().map(|(environment, _)| environment))?;
-    let client = connect(global, environment.as_deref()).await?;
-    let fs = client.filesystem();
-    let contents = if args.recursive {
-        Recursion::Recursive
-    } else {
-        Recursion::Single
-    };
-    let missing = if args.force {
-        Missing::Succeeds
-    } else {
-        Missing::Fails
-    };
-    for (_, path) in &operands {
-        let failed = |error| Failure::from(error).context(path);
-        let uri = client.resolve(path)?;
-        if uri.as_str().trim_end_matches('/') == "file:" {
-            return Err(Failure::usage("refusing to remove the root directory"));
-        }
-        if !args.recursive {
-            // The executor removes empty directories; `rm` does not.
-            match fs.metadata(&uri).await {
-                Ok(metadata) if metadata.is_directory && !metadata.is_symlink => {
-                    return Err(Failure::other(format!(
-                        "{path}: is a directory: use --recursive"
-                    )));
-                }
-                // A link to nothing looks absent, but can be removed.
-                Ok(_) | Err(_) => {}
+    session::within(global, environment.as_deref(), async |client| {
+        let fs = client.filesystem();
+        let contents = if args.recursive {
+            Recursion::Recursive
+        } else {
+            Recursion::Single
+        };
+        let missing = if args.force {
+            Missing::Succeeds
+        } else {
+            Missing::Fails
+        };
+        for (_, path) in &operands {
+            let failed = |error| Failure::from(error).context(path);
+            let uri = client.resolve(path)?;
+            if uri.as_str().trim_end_matches('/') == "file:" {
+                return Err(Failure::usage("refusing to remove the root directory"));
             }
+            if !args.recursive {
+                // The executor removes empty directories; `rm` does not.
+                match fs.metadata(&uri).await {
+                    Ok(metadata) if metadata.is_directory && !metadata.is_symlink => {
+                        return Err(Failure::other(format!(
+                            "{path}: is a directory: use --recursive"
+                        )));
+                    }
+                    // A link to nothing looks absent, but can be removed.
+                    Ok(_) | Err(_) => {}
+                }
+            }
+            fs.remove(&uri, contents, missing).await.map_err(failed)?;
         }
-        fs.remove(&uri, contents, missing).await.map_err(failed)?;
-    }
-    client.close().await;
-    Ok(0)
+        Ok(0)
+    })
+    .await
 }

@@ -25,7 +25,8 @@ use crate::{
     exit::Failure,
     handle::Handle,
     output::Printer,
-    signals::{self, Leaving},
+    session,
+    signals::{self, Leaving, Signals},
     stdin::{self, Input, Kind},
     terminal::{self, RawMode},
 };
@@ -56,9 +57,17 @@ pub(crate) struct Job {
 /// Runs the subcommand.
 pub(crate) async fn run(global: &Global, args: Run, printer: Printer) -> Result<u8, Failure> {
     let environment = variables(&args.place)?;
-    let client = connect(global, None).await?;
+    let mut signals = Signals::listen()?;
+    let client = signals.unless_ended(connect(global, None)).await?;
     if args.detach {
-        return detach(&client, args, environment, printer).await;
+        let detached = detach(&client, args, environment, printer);
+        let detached = signals.unless_ended(detached).await;
+        match &detached {
+            Ok(_) => client.close().await,
+            // Nobody knows its name.
+            Err(_) => session::end(&client, &mut signals).await,
+        }
+        return detached;
     }
     let input = if args.no_stdin {
         Kind::Empty
@@ -71,7 +80,9 @@ pub(crate) async fn run(global: &Global, args: Run, printer: Printer) -> Result<
         tty: args.tty,
         input,
     };
-    execute(&client, job, environment, printer).await
+    let outcome = execute(&client, job, environment, &mut signals, printer).await;
+    session::end(&client, &mut signals).await;
+    outcome
 }
 
 /// The variables that the flags set.
@@ -98,6 +109,7 @@ pub(crate) async fn execute(
     client: &Client,
     job: Job,
     variables: Vec<(String, String)>,
+    signals: &mut Signals,
     printer: Printer,
 ) -> Result<u8, Failure> {
     let program = job.argv.first().cloned().unwrap_or_default();
@@ -126,10 +138,11 @@ pub(crate) async fn execute(
         command = on_terminal(command);
         ends = true;
     }
-    let process = client
-        .start(command)
-        .await
-        .map_err(|error| Failure::start(&program, error))?;
+    let start = async {
+        let started = client.start(command).await;
+        started.map_err(|error| Failure::start(&program, error))
+    };
+    let process = signals.unless_ended(start).await?;
     let following = Following {
         input,
         tty: job.tty,
@@ -137,8 +150,7 @@ pub(crate) async fn execute(
         ends,
         leaving: Leaving::Kill,
     };
-    let ended = follow(client, process, following, printer).await?;
-    client.close().await;
+    let ended = follow(client, process, following, signals, printer).await?;
     Ok(match ended {
         Ended::Program { status, lost } if lost && status.code == 0 => crate::exit::FAILURE,
         other => other.code(),
@@ -181,10 +193,9 @@ async fn detach(
     });
     let printed = printer.result(&object, &handle.to_string());
     if printed.is_err() {
-        // Without its handle nobody could ever find it.
+        // Without its handle nobody could ever find it, and not every executor ends sessions.
         let _ = process.control().terminate().await;
     }
-    client.close().await;
     printed.map(|()| 0)
 }
 
@@ -232,6 +243,7 @@ pub(crate) async fn follow(
     client: &Client,
     mut process: Process,
     following: Following,
+    signals: &mut Signals,
     printer: Printer,
 ) -> Result<Ended, Failure> {
     let Following {
@@ -248,7 +260,7 @@ pub(crate) async fn follow(
         let output = pin!(copy_output(&mut process, &discard, leaving, printer));
         let typed = pin!(copy_input(input, &control, raw.is_some(), ends, printer));
         let signals = pin!(signals::handle(
-            client, &control, &discard, leaving, printer
+            signals, client, &control, &discard, leaving, printer
         ));
         let resizes = pin!(follow_size(&control, tty, size));
         tokio::select! {
@@ -267,9 +279,9 @@ pub(crate) async fn follow(
             });
             printer.result(&object, "")?;
         }
-    } else if leaving == Leaving::Kill {
-        // Nobody listens to the program any more; it must not run on unseen. Should the
-        // connection hang, the executor ends it when the session expires.
+    } else if leaving == Leaving::Kill && !client.info().capabilities.session_close {
+        // Nobody listens to the program any more; it must not run on unseen. It ends with the
+        // session, where that can be ended; should the connection hang, when the session expires.
         let _ = timeout(DRAIN, end(&control, &mut process)).await;
     }
     outcome

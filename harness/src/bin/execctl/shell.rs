@@ -6,13 +6,16 @@ use crate::{
     exit::Failure,
     output::Printer,
     run::{self, Job},
+    session,
+    signals::Signals,
     stdin,
 };
 
 /// Runs the subcommand.
 pub(crate) async fn shell(global: &Global, args: Shell, printer: Printer) -> Result<u8, Failure> {
     let variables = run::variables(&args.place)?;
-    let client = connect(global, None).await?;
+    let mut signals = Signals::listen()?;
+    let client = signals.unless_ended(connect(global, None)).await?;
     let mut argv = vec![client.info().shell.path];
     if args.login {
         argv.push("-l".to_owned());
@@ -23,5 +26,7 @@ pub(crate) async fn shell(global: &Global, args: Shell, printer: Printer) -> Res
         tty: true,
         input: stdin::open().await,
     };
-    run::execute(&client, job, variables, printer).await
+    let outcome = run::execute(&client, job, variables, &mut signals, printer).await;
+    session::end(&client, &mut signals).await;
+    outcome
 }

@@ -2,36 +2,15 @@
 
 use harness::{Client, Error, ProcessControl, Signal};
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{self, SignalKind},
     task::JoinSet,
 };
 
 use crate::{
+    exit::Failure,
     output::Printer,
     run::{Discard, GIVEN_UP},
 };
-
-/// Waits for a signal that asks this program to end; returns its exit code.
-///
-/// From the call on, the signals no longer end this program by themselves.
-///
-/// # Errors
-///
-/// When the system refuses to listen for them.
-pub(crate) fn ended() -> Result<impl Future<Output = u8>, Error> {
-    let listen = |kind| signal(kind).map_err(|error| Error::io("failed to await signals", error));
-    let mut interrupt = listen(SignalKind::interrupt())?;
-    let mut terminate = listen(SignalKind::terminate())?;
-    let mut hangup = listen(SignalKind::hangup())?;
-    Ok(async move {
-        let got = tokio::select! {
-            _ = interrupt.recv() => 2,
-            _ = terminate.recv() => 15,
-            _ = hangup.recv() => 1,
-        };
-        128 + got
-    })
-}
 
 /// What becomes of the remote program when this one leaves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,45 +28,84 @@ enum Act {
     Leave(u8),
 }
 
+/// The signals that this program acts upon. From when they are listened for, they no longer end it by
+/// themselves.
+pub(crate) struct Signals {
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+    hangup: unix::Signal,
+    quit: unix::Signal,
+    user1: unix::Signal,
+    user2: unix::Signal,
+}
+
+impl Signals {
+    /// Listens.
+    ///
+    /// # Errors
+    ///
+    /// When the system refuses.
+    pub(crate) fn listen() -> Result<Self, Error> {
+        let listen = |kind| {
+            unix::signal(kind).map_err(|error| Error::io("failed to listen for signals", error))
+        };
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+            quit: listen(SignalKind::quit())?,
+            user1: listen(SignalKind::user_defined1())?,
+            user2: listen(SignalKind::user_defined2())?,
+        })
+    }
+
+    async fn next(&mut self) -> Signal {
+        tokio::select! {
+            _ = self.interrupt.recv() => Signal::Int,
+            _ = self.terminate.recv() => Signal::Term,
+            _ = self.hangup.recv() => Signal::Hup,
+            _ = self.quit.recv() => Signal::Quit,
+            _ = self.user1.recv() => Signal::Usr1,
+            _ = self.user2.recv() => Signal::Usr2,
+        }
+    }
+
+    /// Waits for a signal that asks this program to end; returns its exit code.
+    pub(crate) async fn ending(&mut self) -> u8 {
+        loop {
+            match self.next().await {
+                Signal::Usr1 | Signal::Usr2 => {}
+                ending => return 128 + number(ending),
+            }
+        }
+    }
+
+    /// Does `work` unless such a signal comes.
+    pub(crate) async fn unless_ended<T>(
+        &mut self,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            outcome = work => outcome,
+            code = self.ending() => Err(Failure::ended(code)),
+        }
+    }
+}
+
 /// Passes signals on. Returns when the user gives up waiting.
 pub(crate) async fn handle(
+    signals: &mut Signals,
     client: &Client,
     control: &ProcessControl,
     discard: &Discard,
     leaving: Leaving,
     printer: Printer,
 ) -> u8 {
-    let listen = |kind| signal(kind).ok();
-    let (
-        Some(mut interrupt),
-        Some(mut terminate),
-        Some(mut hangup),
-        Some(mut quit),
-        Some(mut user1),
-        Some(mut user2),
-    ) = (
-        listen(SignalKind::interrupt()),
-        listen(SignalKind::terminate()),
-        listen(SignalKind::hangup()),
-        listen(SignalKind::quit()),
-        listen(SignalKind::user_defined1()),
-        listen(SignalKind::user_defined2()),
-    )
-    else {
-        return std::future::pending().await;
-    };
     let mut sending = JoinSet::new();
     let mut interrupts = 0;
     let mut asked_to_end = false;
     loop {
-        let got = tokio::select! {
-            _ = interrupt.recv() => Signal::Int,
-            _ = terminate.recv() => Signal::Term,
-            _ = hangup.recv() => Signal::Hup,
-            _ = quit.recv() => Signal::Quit,
-            _ = user1.recv() => Signal::Usr1,
-            _ = user2.recv() => Signal::Usr2,
-        };
+        let got = signals.next().await;
         let by_name = client.info().capabilities.process_signal_group;
         let act = match got {
             Signal::Int => {
@@ -134,6 +152,7 @@ pub(crate) async fn handle(
 fn number(signal: Signal) -> u8 {
     match signal {
         Signal::Hup => 1,
+        Signal::Int => 2,
         Signal::Quit => 3,
         _ => 15,
     }

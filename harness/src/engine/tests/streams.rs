@@ -220,3 +220,152 @@ async fn response_that_is_dropped_is_cancelled_once() {
     let (_, given_up) = peer.expect("http/cancel").await;
     assert_eq!(given_up["requestId"], params["requestId"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn watch_fires_once_and_is_taken_back_when_it_is_dropped() {
+    let (client, mut peer, _connections) = extended(&["fsWatchMissing", "fsUnwatchMissing"]).await;
+    let (fs, missing) = (client.filesystem(), [path("file:///a")]);
+    let answer = async |peer: &mut Peer, id: u64, watching: bool| {
+        let (request, params) = peer.expect("fs/watchMissing").await;
+        let expected = json!({ "watchId": id, "missing": ["file:///a"], "present": null });
+        assert_eq!(params, expected);
+        peer.answer(request, json!({ "watching": watching })).await;
+    };
+    let watch = fs.watch_missing(&missing, None);
+    let (watch, ()) = tokio::join!(watch, answer(&mut peer, 1, true));
+    let mut watch = watch.unwrap().unwrap();
+    let changed = json!({ "method": "fs/missingChanged", "params": { "watchId": 1 } });
+    peer.send(changed).await;
+    watch.changed().await.unwrap();
+    assert!(matches!(watch.changed().await, Err(Error::Misuse(_))));
+    drop(watch);
+
+    // One that has fired needs nothing; one that has not is taken back.
+    let watch = fs.watch_missing(&missing, None);
+    let (watch, ()) = tokio::join!(watch, answer(&mut peer, 2, true));
+    let mut replaced = watch.unwrap().unwrap();
+    let watch = fs.watch_missing(&missing, None);
+    let (watch, ()) = tokio::join!(watch, answer(&mut peer, 3, true));
+    assert!(matches!(replaced.changed().await, Err(Error::Misuse(_))));
+    drop(watch.unwrap().unwrap());
+    let (request, params) = peer.expect("fs/unwatchMissing").await;
+    assert_eq!(params, json!({ "watchId": 3 }));
+    peer.answer(request, json!({})).await;
+    // One that the executor refuses is none.
+    let watch = fs.watch_missing(&missing, None);
+    let (watch, ()) = tokio::join!(watch, answer(&mut peer, 4, false));
+    assert!(watch.unwrap().is_none());
+}
+
+/// Takes the parts of a request body until it is complete.
+async fn parts(peer: &mut Peer) -> Vec<u8> {
+    let mut body = Vec::new();
+    for seq in 1.. {
+        let (request, params) = peer.expect("http/request/bodyChunk").await;
+        assert_eq!(params["seq"], seq);
+        let chunk = params["chunkBase64"].as_str().unwrap();
+        body.extend(exec_proto::base64::decode(chunk).unwrap());
+        peer.answer(request, json!({})).await;
+        if params["done"] == true {
+            break;
+        }
+    }
+    body
+}
+
+#[tokio::test(start_paused = true)]
+async fn body_is_sent_in_parts_and_the_answer_may_come_before_its_end() {
+    let (client, mut peer, _connections) = extended(&["httpRequestBodyStream"]).await;
+    let sent: Vec<u8> = (0..1_000_003_u32).map(|n| n.to_le_bytes()[1]).collect();
+    let upload = client.http_upload(
+        HttpRequest::new("PUT", "http://x/"),
+        std::io::Cursor::new(sent.clone()),
+    );
+    let (response, id) = tokio::join!(upload, async {
+        let (id, params) = peer.expect("http/request").await;
+        assert_eq!(params["streamRequestBody"], true);
+        assert!(params.get("bodyBase64").is_none(), "{params}");
+        let head = json!({ "status": 201, "headers": [], "bodyBase64": "" });
+        peer.answer(id, head).await;
+        params["requestId"].clone()
+    });
+    let mut response = response.unwrap();
+    assert_eq!(response.status, 201);
+    assert!(parts(&mut peer).await == sent);
+    let last = json!({ "requestId": id, "seq": 1, "deltaBase64": "b2s=", "done": true });
+    peer.send(json!({ "method": "http/request/bodyDelta", "params": last }))
+        .await;
+    assert_eq!(response.next_chunk().await.unwrap().unwrap(), "ok");
+    assert!(response.next_chunk().await.unwrap().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn body_that_cannot_be_read_gives_the_request_up() {
+    let (client, mut peer, _connections) =
+        extended(&["httpRequestBodyStream", "requestCancel"]).await;
+    let broken = tokio_util::io::StreamReader::new(futures_util::stream::iter([
+        Ok(Bytes::from_static(b"begin")),
+        Err(std::io::Error::other("gone")),
+    ]));
+    let upload = client.http_upload(HttpRequest::new("PUT", "http://x/"), broken);
+    let (outcome, asked) = tokio::join!(upload, async { peer.expect("http/request").await.0 });
+    assert!(matches!(outcome, Err(Error::Io { .. })), "{outcome:?}");
+    // What was read before may have been sent, but not as the whole.
+    loop {
+        let message = peer.receive().await;
+        if message["method"] == "rpc/cancel" {
+            assert_eq!(message["params"], json!({ "id": asked }));
+            break;
+        }
+        assert_eq!(message["params"]["done"], false, "{message}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_of_a_body_wait_for_room_at_the_executor() {
+    let (client, mut peer, _connections) = extended(&["httpRequestBodyStream"]).await;
+    let endless = tokio::io::repeat(0);
+    let uploading = client.http_upload(HttpRequest::new("PUT", "http://x/"), endless);
+    let script = async {
+        peer.expect("http/request").await;
+        let mut parts = Vec::new();
+        for _ in 0..limits::BODY_CHUNKS_IN_FLIGHT {
+            parts.push(peer.expect("http/request/bodyChunk").await.0);
+        }
+        // Were there another, it would come before this.
+        let asked = client.status();
+        let answer = async {
+            let (id, _) = peer.expect("environment/status").await;
+            peer.answer(id, json!({ "status": "ready" })).await;
+        };
+        let (status, ()) = tokio::join!(asked, answer);
+        status.unwrap();
+        peer.answer(parts[0], json!({})).await;
+        peer.expect("http/request/bodyChunk").await;
+    };
+    tokio::select! {
+        outcome = uploading => panic!("{outcome:?}"),
+        () = script => {}
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_executor_gets_the_body_as_a_whole_within_a_limit() {
+    let (client, mut peer, _connections) = extended(&[]).await;
+    let upload = client.http_upload(HttpRequest::new("PUT", "http://x/"), &b"whole"[..]);
+    let (response, ()) = tokio::join!(upload, async {
+        let (id, params) = peer.expect("http/request").await;
+        assert_eq!(params["bodyBase64"], exec_proto::base64::encode(b"whole"));
+        assert!(params.get("streamRequestBody").is_none(), "{params}");
+        let head = json!({ "status": 200, "headers": [], "bodyBase64": "" });
+        peer.answer(id, head).await;
+    });
+    response.unwrap();
+    let endless = tokio::io::repeat(0);
+    let refused = client.http_upload(HttpRequest::new("PUT", "http://x/"), endless);
+    let refused = refused.await;
+    assert!(
+        matches!(refused, Err(Error::Limit { limit, .. }) if limit == limits::BUFFERED_BODY_BYTES),
+        "{refused:?}"
+    );
+}

@@ -169,8 +169,9 @@ async fn wrong_executor_key_ends_the_connection() -> Result<()> {
         .registry(registry.url())
         .run(args)
         .await?;
-    let line = "environment box: stream did not open: reset by peer: \
-        check that it is running and reachable";
+    let line = "environment box: the executor refused the connection, most likely because the \
+        registry named a key that is not, or no longer, the executor's, or because the registry did \
+        not confirm the authorization to it: try again, then see the executor's log";
     refused(&finished, 69, line);
     assert_eq!(
         Execctl::new(&cloud)
