@@ -78,8 +78,15 @@ async fn tcp_bytes_go_both_ways_and_each_direction_ends_alone() {
     let closed = json!({ "streamId": id, "seq": 3 });
     peer.send(json!({ "method": "tcp/closed", "params": closed }))
         .await;
+    // What comes before an answer has been taken when the answer has.
+    status(&client, &mut peer).await;
     // A stream that has ended by itself needs no close: the next request is the status.
     drop((reader, writer));
+    status(&client, &mut peer).await;
+}
+
+/// Asks for the status, which must be the next request that the executor gets.
+async fn status(client: &Client, peer: &mut Peer) {
     let (status, ()) = tokio::join!(client.status(), async {
         let (request, _) = peer.expect("environment/status").await;
         peer.answer(request, json!({ "status": "ready" })).await;
