@@ -86,8 +86,10 @@ impl fmt::Display for Report {
                     None => write!(f, " - | - |")?,
                 }
             }
-            if let [Some(ours), Some(theirs)] = figures[..] {
-                write!(f, " {:.2} |", ours.median / theirs.median)?;
+            match figures[..] {
+                [Some(ours), Some(theirs)] => write!(f, " {:.2} |", ours.median / theirs.median)?,
+                _ if has_ratio => write!(f, " - |")?,
+                _ => {}
             }
             writeln!(f)?;
         }
@@ -112,5 +114,16 @@ mod tests {
         let name = SCENES[0].name;
         let expected = format!("| {name} | echo | 2.00 ms | 3.00 ms | 8.00 ms | 8.00 ms | 0.25 |");
         assert_eq!(row, expected);
+    }
+
+    #[test]
+    fn a_row_without_samples_has_all_cells() {
+        let mut report = Report::new(&[Subject::Ours, Subject::Reference]);
+        let series = vec![Series::new("echo", Unit::Milliseconds, vec![1.0])];
+        report.add(&SCENES[0], Subject::Ours, series);
+        let table = report.to_string();
+        let cells = |line: &str| line.matches('|').count();
+        let first = table.lines().next().map(cells);
+        assert!(table.lines().all(|line| Some(cells(line)) == first));
     }
 }
