@@ -3,7 +3,7 @@
 //! | status | method and body |
 //! |---|---|
 //! | 301, 302 | POST becomes GET without a body; others stay |
-//! | 303 | GET without a body, except HEAD |
+//! | 303 | GET without a body; HEAD stays, without a body |
 //! | 307, 308 | stay |
 //!
 //! Across origins `authorization`, cookies, a given `host` and headers that carry a variable of the
@@ -57,9 +57,9 @@ impl From<Checked> for Hop {
 
 /// Decides what follows the answer to `hop`. A redirect without a usable location is final.
 pub(super) fn next(mut hop: Hop, status: StatusCode, answer: &HeaderMap) -> Result<Next, RpcError> {
-    let becomes_get = match status.as_u16() {
+    let drops_body = match status.as_u16() {
         301 | 302 => hop.method == Method::POST,
-        303 => hop.method != Method::HEAD,
+        303 => true,
         307 | 308 => false,
         _ => return Ok(Next::Final),
     };
@@ -76,8 +76,10 @@ pub(super) fn next(mut hop: Hop, status: StatusCode, answer: &HeaderMap) -> Resu
     if target.fragment().is_none() {
         target.set_fragment(hop.url.fragment());
     }
-    if becomes_get {
-        hop.method = Method::GET;
+    if drops_body {
+        if hop.method != Method::HEAD {
+            hop.method = Method::GET;
+        }
         hop.body = None;
         for name in [
             header::CONTENT_TYPE,
@@ -168,7 +170,7 @@ mod tests {
             (302, Method::PUT, Method::PUT, true),
             (303, Method::POST, Method::GET, false),
             (303, Method::PUT, Method::GET, false),
-            (303, Method::HEAD, Method::HEAD, true),
+            (303, Method::HEAD, Method::HEAD, false),
             (307, Method::POST, Method::POST, true),
             (308, Method::DELETE, Method::DELETE, true),
         ] {
