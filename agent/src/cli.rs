@@ -93,10 +93,15 @@ pub struct Cli {
     #[arg(long)]
     pub no_tcp: bool,
 
-    /// Let commands inherit these environment variables (names or patterns) although they look
-    /// like credentials or, like LD_*, change what the loader runs; may be repeated
+    /// Let commands inherit these environment variables (names or patterns) although they are
+    /// well-known credentials or, like LD_*, change what the loader runs; may be repeated
     #[arg(long, value_name = "NAME", action = ArgAction::Append)]
     pub inherit_env: Vec<String>,
+
+    /// Do not let commands inherit these environment variables (names or patterns) besides the
+    /// well-known credentials; may be repeated
+    #[arg(long, value_name = "NAME", action = ArgAction::Append)]
+    pub withhold_env: Vec<String>,
 
     /// Confine every command and file request at least like this, whatever the client asks for;
     /// without network, and without TCP connections on behalf of clients

@@ -36,8 +36,10 @@ pub struct Settings {
     pub http_header_env: Vec<String>,
     /// Whether clients may open TCP connections from here.
     pub tcp: bool,
-    /// Variables that commands inherit although they look like credentials.
+    /// Variables that commands inherit although they are well-known credentials.
     pub inherit_env: Vec<String>,
+    /// Variables that commands do not inherit besides those.
+    pub withhold_env: Vec<String>,
     /// What every request is confined to at least.
     pub floor: Option<Floor>,
     /// Longest life without a connection that a client gets, if the default is not wanted.
@@ -148,6 +150,10 @@ impl Settings {
             Some(names) if cli.inherit_env.is_empty() => names.clone(),
             _ => cli.inherit_env.clone(),
         };
+        let withhold_env = match &file.withhold_env {
+            Some(names) if cli.withhold_env.is_empty() => names.clone(),
+            _ => cli.withhold_env.clone(),
+        };
         let keep_max = cli.keep_max_secs.or(file.keep_max_secs);
         if keep_max.is_some_and(|secs| !KEEP_MAX_SECS.contains(&secs)) {
             problems.push(format!(
@@ -172,6 +178,7 @@ impl Settings {
                 http_header_env,
                 tcp,
                 inherit_env,
+                withhold_env,
                 floor,
                 keep_max: keep_max.map(Duration::from_secs),
                 output,

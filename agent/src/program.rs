@@ -134,6 +134,7 @@ fn sessions(settings: &Settings) -> Result<Arc<Sessions>, Failure> {
         false => environment.without_tcp(),
     }
     .inheriting(settings.inherit_env.clone())
+    .withholding(settings.withhold_env.clone())
     .with_floor(settings.floor.clone());
     let environment = match &settings.mode {
         Mode::Listen {

@@ -131,6 +131,13 @@ impl ExecutorEnvironment {
         self
     }
 
+    /// The same, with names and patterns of variables that commands do not inherit besides.
+    #[must_use]
+    pub fn withholding(mut self, named: Vec<String>) -> Self {
+        self.withheld.named = named;
+        self
+    }
+
     /// The same, with a sandbox that no request gets out of.
     #[must_use]
     pub fn with_floor(mut self, floor: Option<Floor>) -> Self {

@@ -51,7 +51,6 @@ use request::Checked;
 use upload::Feed;
 pub use upload::Upload;
 pub use variables::HeaderVariables;
-pub(crate) use variables::looks_like_credential;
 
 /// The process's HTTP client; shared by all connections.
 pub struct HttpClient {

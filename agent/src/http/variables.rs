@@ -90,7 +90,7 @@ enum Judgement {
 }
 
 /// Judges by the words of the name.
-pub(crate) fn looks_like_credential(upper: &str) -> bool {
+fn looks_like_credential(upper: &str) -> bool {
     upper
         .split(|letter: char| !letter.is_ascii_alphanumeric())
         .any(|word| {

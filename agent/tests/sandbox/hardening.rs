@@ -25,6 +25,7 @@ fn credentials_are_inherited_only_if_the_operator_says_so() {
             "GH_TOKEN",
             "AWS_SECRET_ACCESS_KEY",
             "DATABASE_URL",
+            "ACME_TOKEN",
             "ORDINARY",
         ]
         .map(variable)
@@ -37,6 +38,8 @@ fn credentials_are_inherited_only_if_the_operator_says_so() {
     for_each_user_with(&setup, |client| {
         let found = variables(client);
         assert!(found.contains("ORDINARY=value"), "{found}");
+        // Only the client's excludes cover it, and this client has turned them off.
+        assert!(found.contains("ACME_TOKEN=value"), "{found}");
         for name in [
             "GITHUB_TOKEN",
             "GH_TOKEN",
@@ -48,14 +51,22 @@ fn credentials_are_inherited_only_if_the_operator_says_so() {
             assert!(!found.contains(&line), "{name} in {found}");
         }
     });
-    setup.arguments = ["--inherit-env", "GH_TOKEN", "--inherit-env", "LD_*"]
-        .map(str::to_owned)
-        .to_vec();
+    setup.arguments = [
+        "--inherit-env",
+        "GH_TOKEN",
+        "--inherit-env",
+        "LD_*",
+        "--withhold-env",
+        "ACME_*",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     for_each_user_with(&setup, |client| {
         let found = variables(client);
         assert!(found.contains("GH_TOKEN=value"), "{found}");
         assert!(found.contains("LD_LIBRARY_PATH=/nowhere"), "{found}");
         assert!(!found.contains("GITHUB_TOKEN="), "{found}");
+        assert!(!found.contains("ACME_TOKEN="), "{found}");
     });
 }
 

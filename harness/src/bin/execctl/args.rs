@@ -302,8 +302,12 @@ Examples:
   execctl forward 8080:80 9229                   the executor's own ports 80 and 9229
   execctl forward --json 0:10.0.0.7:22           {\"type\":\"forward\",\"listen\":\"127.0.0.1:40112\",...}")]
 pub(crate) struct Forward {
-    /// [LOCAL_ADDR:]LOCAL_PORT:HOST:PORT, LOCAL_PORT:PORT or PORT
-    #[arg(required = true, value_name = "FORWARD")]
+    // Not a doc comment, where brackets are links.
+    #[arg(
+        required = true,
+        value_name = "FORWARD",
+        help = "[LOCAL_ADDR:]LOCAL_PORT:HOST:PORT, LOCAL_PORT:PORT or PORT"
+    )]
     pub(crate) forwards: Vec<Spec>,
 }
 
