@@ -50,7 +50,12 @@ pub enum Approval {
     ReadOnly,
     /// Commands write in the workspace.
     WorkspaceWrite,
+    /// The profile [`PROFILE`], whose tables these are in the client's configuration.
+    Profile(&'static str),
 }
+
+/// What a profile of permissions is called in the client's configuration.
+const PROFILE: &str = "guarded";
 
 impl Approval {
     fn arguments(self) -> &'static [&'static str] {
@@ -58,6 +63,8 @@ impl Approval {
             Self::Bypassed => &["--dangerously-bypass-approvals-and-sandbox"],
             Self::ReadOnly => &["--sandbox", "read-only"],
             Self::WorkspaceWrite => &["--sandbox", "workspace-write"],
+            // The option would override it.
+            Self::Profile(_) => &[],
         }
     }
 }
@@ -88,7 +95,7 @@ impl CodexClient {
         approval: Approval,
     ) -> Result<Turn> {
         let mut launch = Launch::new(Binary::Codex)?;
-        write_configuration(launch.home(), model.base_url())?;
+        write_configuration(launch.home(), model.base_url(), approval)?;
         let home = launch.home().to_owned();
         launch = launch
             .env("CODEX_HOME", home)
@@ -228,13 +235,20 @@ fn write_environments(home: &Path, execctl: &Execctl) -> Result<()> {
 }
 
 /// Points the client at the scripted model and keeps it from talking to anyone else.
-fn write_configuration(home: &Path, base_url: &str) -> Result<()> {
-    let mut text = String::from(
+fn write_configuration(home: &Path, base_url: &str, approval: Approval) -> Result<()> {
+    let mut text = String::new();
+    if let Approval::Profile(_) = approval {
+        writeln!(text, "default_permissions = \"{PROFILE}\"")?;
+    }
+    text.push_str(
         "model = \"scripted\"\nmodel_provider = \"scripted\"\ncheck_for_update_on_startup = false\n\
          [analytics]\nenabled = false\n\
          [model_providers.scripted]\nname = \"scripted\"\nwire_api = \"responses\"\n\
          request_max_retries = 0\nstream_max_retries = 0\n",
     );
     writeln!(text, "base_url = \"{base_url}\"")?;
+    if let Approval::Profile(tables) = approval {
+        text.push_str(tables);
+    }
     std::fs::write(home.join("config.toml"), text).context("write the client's configuration")
 }

@@ -166,7 +166,7 @@ fn patch(model: &ScriptedModel, workspace: &Workspace) -> Result<()> {
 }
 
 /// What the model sees of a command that ended with `code` after writing `output`.
-fn exited(code: i32, output: &str) -> String {
+pub(crate) fn exited(code: i32, output: &str) -> String {
     let tokens = output.len().div_ceil(BYTES_PER_TOKEN);
     format!(
         "{}{output}",
