@@ -10,7 +10,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use exec_proto::RpcError;
 use exec_proto::process::Stream;
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
 use tokio::io::Interest;
@@ -32,7 +32,7 @@ use super::lookup;
 use super::pty::{Size, Terminal};
 use super::watched::watch;
 use crate::environment::Variables;
-use crate::sandbox::{self, Confinement, Launch, OUTCOME_BYTES, Prepared, Task};
+use crate::sandbox::{self, Confinement, Launch, OUTCOME_BYTES, Prepared, Task, Template};
 
 /// Requests that wait for the spawning thread. A spawn takes about a millisecond.
 const QUEUE: usize = 64;
@@ -149,7 +149,7 @@ pub(crate) struct Spawner {
     jobs: mpsc::Sender<Job>,
 }
 
-type Job = Box<dyn FnOnce() + Send>;
+type Job = Box<dyn FnOnce(&mut Copies) + Send>;
 
 impl Spawner {
     /// Starts the thread. It ends when the last clone is dropped.
@@ -159,8 +159,9 @@ impl Spawner {
         std::thread::Builder::new()
             .name("spawner".to_owned())
             .spawn(move || {
+                let mut copies = Copies::default();
                 while let Some(job) = queue.blocking_recv() {
-                    job();
+                    job(&mut copies);
                 }
             })?;
         Ok(Self { jobs })
@@ -172,7 +173,7 @@ impl Spawner {
     ///
     /// If the call is cancelled, a program that was started is killed.
     pub(super) async fn spawn(&self, request: SpawnRequest) -> Result<Spawned, SpawnError> {
-        self.run(move || spawn(&request)).await
+        self.run(move |copies| spawn(&request, copies)).await
     }
 
     /// Starts a process that serves file requests in a sandbox, over the returned socket.
@@ -192,7 +193,7 @@ impl Spawner {
             ways: Vec::new(),
         };
         let spawned = self
-            .run(move || spawn_files(&launch, theirs.into()))
+            .run(move |copies| spawn_files(&launch, theirs.into(), copies))
             .await?;
         let group = ProcessGroup::new(spawned.leader, spawned.pidfd)?.0;
         let input = ours.try_clone()?;
@@ -206,11 +207,11 @@ impl Spawner {
     /// Runs something on the thread and waits until its sandbox, if it has one, is ready.
     async fn run(
         &self,
-        start: impl FnOnce() -> Result<Spawned, SpawnError> + Send + 'static,
+        start: impl FnOnce(&mut Copies) -> Result<Spawned, SpawnError> + Send + 'static,
     ) -> Result<Spawned, SpawnError> {
         let (answer, spawned) = oneshot::channel();
-        let job = move || {
-            if let Err(Ok(unclaimed)) = answer.send(start()) {
+        let job = move |copies: &mut Copies| {
+            if let Err(Ok(unclaimed)) = answer.send(start(copies)) {
                 unclaimed.kill();
             }
         };
@@ -284,6 +285,29 @@ async fn await_outcome(pipe: OwnedFd) -> Result<(), SpawnError> {
 }
 
 impl Spawned {
+    /// A child of this process that was just started and is not known to anybody yet.
+    fn new(pid: Pid, kind: LeaderKind) -> io::Result<Self> {
+        let leader = Leader { pid, kind };
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => Ok(Self {
+                leader,
+                pidfd,
+                input: None,
+                outputs: Vec::new(),
+                terminal: None,
+                notices: None,
+                outcome: None,
+                ways: None,
+            }),
+            Err(errno) => {
+                leader.signal(Signal::KILL);
+                let id = rustix::process::WaitId::Pid(pid);
+                let _ = rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED);
+                Err(errno.into())
+            }
+        }
+    }
+
     /// The listeners that were asked for, in the order of their ports.
     pub(super) fn listeners(&mut self) -> io::Result<Vec<std::net::TcpListener>> {
         match self.ways.take() {
@@ -294,14 +318,13 @@ impl Spawned {
 
     /// Kills and reaps a child that nobody wants.
     pub(super) fn kill(&self) {
-        use std::os::fd::AsFd as _;
         self.leader.signal(Signal::KILL);
         let id = rustix::process::WaitId::PidFd(self.pidfd.as_fd());
         let _ = rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED);
     }
 }
 
-fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
+fn spawn(request: &SpawnRequest, copies: &mut Copies) -> Result<Spawned, SpawnError> {
     let terminal = matches!(request.stdio, StdioKind::Terminal(_));
     let program = match request.argv.first() {
         Some(program) if !program.is_empty() => program,
@@ -333,7 +356,13 @@ fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
     };
 
     let name = request.arg0.as_ref().unwrap_or(program);
-    let (mut command, told, kind, inherited, ways) = match &request.confinement {
+    let Ends {
+        input,
+        outputs,
+        terminal: master,
+        theirs,
+    } = connect(request.stdio)?;
+    let mut spawned = match &request.confinement {
         None => {
             let mut command = Command::new(file);
             command
@@ -342,7 +371,10 @@ fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
                 .current_dir(&request.cwd)
                 .env_clear()
                 .envs(&request.variables);
-            (command, None, LeaderKind::Program, None, None)
+            theirs.give_to(&mut command);
+            lead_session(&mut command, terminal, request.extra.clone(), None);
+            let pid = Pid::from_child(&command.spawn()?);
+            Spawned::new(pid, LeaderKind::Program)?
         }
         Some(confinement) => {
             // As without a sandbox, and without asking inside, where it may not even exist.
@@ -367,143 +399,146 @@ fn spawn(request: &SpawnRequest) -> Result<Spawned, SpawnError> {
                 Some(_) => LeaderKind::Sandbox,
                 None => LeaderKind::Confined,
             };
-            let Prepared {
-                command,
-                outcome,
-                notices,
-                inherited,
-                ways,
-            } = launch.prepare()?;
-            let ways = ways.map(|ways| (ways, request.ways.len()));
-            (
-                command,
-                Some((outcome, notices)),
-                kind,
-                Some(inherited),
-                ways,
-            )
+            let prepared = launch.prepare()?;
+            let pid = match &request.extra {
+                None => copies.make(&theirs, &prepared)?,
+                // Under its own number, which may be another descriptor's in a copy.
+                Some(extra) => {
+                    let mut command = prepared.command();
+                    theirs.give_to(&mut command);
+                    let inherited = Some(Arc::clone(&prepared.inherited));
+                    // In a sandbox the program takes the terminal itself.
+                    lead_session(&mut command, false, Some(Arc::clone(extra)), inherited);
+                    Pid::from_child(&command.spawn()?)
+                }
+            };
+            let mut spawned = Spawned::new(pid, kind)?;
+            spawned.outcome = Some(prepared.outcome);
+            spawned.notices = Some(prepared.notices);
+            spawned.ways = prepared.ways.map(|ways| (ways, request.ways.len()));
+            spawned
         }
     };
-    let Ends {
-        input,
-        outputs,
-        terminal: master,
-    } = connect(&mut command, request.stdio)?;
-    // In a sandbox the program takes the terminal itself.
-    let control = terminal && kind == LeaderKind::Program;
-    lead_session(&mut command, control, request.extra.clone(), inherited);
+    spawned.input = input;
+    spawned.outputs = outputs;
+    spawned.terminal = master;
+    Ok(spawned)
+}
 
-    let child = command.spawn()?;
-    let pid = Pid::from_child(&child);
-    let leader = Leader { pid, kind };
-    let (outcome, notices) = told.unzip();
-    match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(pidfd) => Ok(Spawned {
-            leader,
-            pidfd,
-            input,
-            outputs,
-            terminal: master,
-            notices,
-            outcome,
-            ways,
-        }),
-        Err(err) => {
-            let mut child = child;
-            leader.signal(Signal::KILL);
-            let _ = child.wait();
-            Err(io::Error::from(err).into())
-        }
+fn spawn_files(
+    launch: &Launch,
+    socket: OwnedFd,
+    copies: &mut Copies,
+) -> Result<Spawned, SpawnError> {
+    let prepared = launch.prepare()?;
+    let theirs = Standard {
+        input: Some(socket),
+        output: None,
+        errors: None,
+    };
+    let pid = copies.make(&theirs, &prepared)?;
+    let mut spawned = Spawned::new(pid, LeaderKind::Sandbox)?;
+    spawned.outcome = Some(prepared.outcome);
+    Ok(spawned)
+}
+
+/// Makes the first processes of sandboxes, on the spawning thread, whose children they become.
+#[derive(Debug, Default)]
+struct Copies {
+    template: Option<Template>,
+}
+
+impl Copies {
+    fn make(&mut self, standard: &Standard, prepared: &Prepared) -> io::Result<Pid> {
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let standard = [&standard.input, &standard.output, &standard.errors]
+            .map(|end| end.as_ref().unwrap_or(&null).as_fd());
+        let copy = |template: &Template| template.copy(standard, &prepared.inherited);
+        // One that somebody has killed is replaced.
+        let copied = match self.template.take() {
+            Some(template) => copy(&template).map(|pid| (template, pid)),
+            None => Err(io::ErrorKind::NotFound.into()),
+        };
+        let (template, pid) = match copied {
+            Ok(copied) => copied,
+            Err(_) => {
+                let template = Template::start(|command| lead_session(command, false, None, None))?;
+                let pid = copy(&template)?;
+                (template, pid)
+            }
+        };
+        self.template = Some(template);
+        Ok(pid)
     }
 }
 
-fn spawn_files(launch: &Launch, socket: OwnedFd) -> Result<Spawned, SpawnError> {
-    let Prepared {
-        mut command,
-        outcome,
-        inherited,
-        ..
-    } = launch.prepare()?;
-    command
-        .stdin(socket)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    lead_session(&mut command, false, None, Some(inherited));
-    let pid = Pid::from_child(&command.spawn()?);
-    let leader = Leader {
-        pid,
-        kind: LeaderKind::Sandbox,
-    };
-    match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(pidfd) => Ok(Spawned {
-            leader,
-            pidfd,
-            input: None,
-            outputs: Vec::new(),
-            terminal: None,
-            notices: None,
-            outcome: Some(outcome),
-            ways: None,
-        }),
-        Err(errno) => {
-            leader.signal(Signal::KILL);
-            let wait = rustix::process::WaitId::Pid(pid);
-            let _ = rustix::process::waitid(wait, rustix::process::WaitIdOptions::EXITED);
-            Err(io::Error::from(errno).into())
-        }
+/// A child's standard descriptors. What is not there is the null device.
+struct Standard {
+    input: Option<OwnedFd>,
+    output: Option<OwnedFd>,
+    errors: Option<OwnedFd>,
+}
+
+impl Standard {
+    fn give_to(self, command: &mut Command) {
+        let or_null = |end: Option<OwnedFd>| end.map_or_else(Stdio::null, Stdio::from);
+        command
+            .stdin(or_null(self.input))
+            .stdout(or_null(self.output))
+            .stderr(or_null(self.errors));
     }
 }
 
-/// The executor's ends of a child's standard descriptors.
+/// The executor's ends of a child's standard descriptors, and the child's.
 struct Ends {
     input: Option<OwnedFd>,
     outputs: Vec<(Stream, OwnedFd)>,
     terminal: Option<OwnedFd>,
+    theirs: Standard,
 }
 
-/// Gives the command its standard descriptors and returns the executor's ends.
-fn connect(command: &mut Command, kind: StdioKind) -> io::Result<Ends> {
+/// Makes a child's standard descriptors.
+fn connect(kind: StdioKind) -> io::Result<Ends> {
     if let StdioKind::Terminal(size) = kind {
         let Terminal { master, slave } = Terminal::open(size)?;
-        command
-            .stdin(slave.try_clone()?)
-            .stdout(slave.try_clone()?)
-            .stderr(slave);
         set_nonblocking(&master)?;
         return Ok(Ends {
             input: Some(master.try_clone()?),
             terminal: Some(master.try_clone()?),
             outputs: vec![(Stream::Pty, master)],
+            theirs: Standard {
+                input: Some(slave.try_clone()?),
+                output: Some(slave.try_clone()?),
+                errors: Some(slave),
+            },
         });
     }
     let (stdout, child_stdout) = pipe_with(PipeFlags::CLOEXEC)?;
     set_nonblocking(&stdout)?;
-    command.stdout(child_stdout);
-    if kind == StdioKind::Capture {
-        command.stdin(Stdio::null()).stderr(Stdio::null());
-        return Ok(Ends {
+    let mut ends = Ends {
+        input: None,
+        outputs: vec![(Stream::Stdout, stdout)],
+        terminal: None,
+        theirs: Standard {
             input: None,
-            outputs: vec![(Stream::Stdout, stdout)],
-            terminal: None,
-        });
+            output: Some(child_stdout),
+            errors: None,
+        },
+    };
+    if kind == StdioKind::Capture {
+        return Ok(ends);
     }
     let (stderr, child_stderr) = pipe_with(PipeFlags::CLOEXEC)?;
     set_nonblocking(&stderr)?;
-    command.stderr(child_stderr);
-    let input = if kind == StdioKind::InputOutput {
+    ends.outputs.push((Stream::Stderr, stderr));
+    ends.theirs.errors = Some(child_stderr);
+    if kind == StdioKind::InputOutput {
         let (child_stdin, stdin) = pipe_with(PipeFlags::CLOEXEC)?;
         set_nonblocking(&stdin)?;
-        command.stdin(child_stdin);
-        Some(stdin)
-    } else {
-        command.stdin(Stdio::null());
-        None
-    };
-    Ok(Ends {
-        input,
-        outputs: vec![(Stream::Stdout, stdout), (Stream::Stderr, stderr)],
-        terminal: None,
-    })
+        ends.input = Some(stdin);
+        ends.theirs.input = Some(child_stdin);
+    }
+    Ok(ends)
 }
 
 /// Only our end: the child's end is another open file description.

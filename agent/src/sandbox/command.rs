@@ -156,13 +156,14 @@ fn start(
         parent: rustix::process::getpid().as_raw_nonzero().get(),
         ways: Vec::new(),
     };
+    let prepared = launch.prepare()?;
+    let mut command = prepared.command();
     let Prepared {
-        mut command,
         outcome,
         notices,
         inherited,
         ..
-    } = launch.prepare()?;
+    } = prepared;
     let signals = sys::hold_signals()?;
     // There is one thread, so nothing else is started that could inherit them.
     for fd in inherited.iter() {

@@ -34,27 +34,39 @@ use rustix::process::{
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::failure::{Failure, Stage, at, report_ready};
-use super::launch::{ARGUMENT, Confinement, Launch, Received, Task};
+use super::launch::{ARGUMENT, Confinement, Launch, Task};
 use super::notices::{Notices, tell_end};
 use super::placeholder::Placeholders;
 use super::sys::{self, Fork};
 use super::ways::Ways;
-use super::{enter, landlock, seccomp, worker};
+use super::{enter, landlock, seccomp, template, worker};
 
-/// Runs this process as the first of a sandbox, if that is what it was started for.
+/// Runs this process as the first of a sandbox, or as the template of such, if that is what it was
+/// started for.
 ///
 /// Must come first in `main`: before threads, and before anything opens descriptors.
 pub fn run_if_first_process() -> Option<std::process::ExitCode> {
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_none_or(|argument| argument != ARGUMENT) {
-        return None;
-    }
-    let mut number = || arguments.next()?.to_str()?.parse().ok();
-    let mut adopt = || sys::adopt(number()?).ok();
-    let (Some(request), Some(report), Some(noticed)) = (adopt(), adopt(), adopt()) else {
+    let descriptors: io::Result<Vec<_>> = match arguments.next()?.to_str()? {
+        ARGUMENT => arguments
+            .map(|number| {
+                let number = number.to_str().and_then(|number| number.parse().ok());
+                sys::adopt(number.ok_or(io::ErrorKind::InvalidInput)?)
+            })
+            .collect(),
+        template::ARGUMENT => match template::serve() {
+            Ok(None) => return Some(std::process::ExitCode::SUCCESS),
+            Ok(Some(received)) => Ok(received.descriptors),
+            Err(err) => Err(err),
+        },
+        _ => return None,
+    };
+    let mut descriptors = descriptors.unwrap_or_default().into_iter();
+    let mut next = || descriptors.next();
+    let (Some(request), Some(report), Some(noticed)) = (next(), next(), next()) else {
         return Some(FAILED.into());
     };
-    Some(match run(request, &report, noticed) {
+    Some(match run(request, &report, noticed, next()) {
         Ok(code) => u8::try_from(code).unwrap_or(FAILED).into(),
         Err(failure) => {
             failure.report(report);
@@ -63,11 +75,14 @@ pub fn run_if_first_process() -> Option<std::process::ExitCode> {
     })
 }
 
-fn run(request: OwnedFd, report: &OwnedFd, noticed: OwnedFd) -> Result<i32, Failure> {
+fn run(
+    request: OwnedFd,
+    report: &OwnedFd,
+    noticed: OwnedFd,
+    ways_out: Option<OwnedFd>,
+) -> Result<i32, Failure> {
     let signals = sys::hold_signals().map_err(at(Stage::Request))?;
-    let Received { launch, ways_out } = Launch::receive(request).map_err(at(Stage::Request))?;
-    let ways_out = ways_out.map(sys::adopt).transpose();
-    let ways_out = ways_out.map_err(at(Stage::Request))?;
+    let launch = Launch::receive(request).map_err(at(Stage::Request))?;
     // Whoever died before its death signal could be asked for leaves another parent behind.
     let parent = rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get());
     if parent != launch.parent {

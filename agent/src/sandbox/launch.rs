@@ -31,14 +31,6 @@ pub(crate) struct Launch {
     pub(crate) ways: Vec<u16>,
 }
 
-/// What the first process finds among its descriptors.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Received {
-    pub(super) launch: Launch,
-    /// Where the listeners go.
-    pub(super) ways_out: Option<i32>,
-}
-
 /// What a program is confined to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Confinement {
@@ -78,17 +70,31 @@ pub(crate) enum Task {
     Files,
 }
 
-/// The command that starts the sandbox's first process, and the pipe that tells what came of it.
+/// What the sandbox's first process needs, and the pipe that tells what came of it.
 #[derive(Debug)]
 pub(crate) struct Prepared {
-    pub(crate) command: Command,
     pub(crate) outcome: OwnedFd,
     /// Where notices arrive; see [`notices`](super::notices). Non-blocking.
     pub(crate) notices: OwnedFd,
-    /// What the process needs to inherit. To be given on between fork and exec.
+    /// What the process needs to inherit: request, report, notices, and where its listeners go.
     pub(crate) inherited: Arc<[OwnedFd]>,
     /// Where the listeners come from, if there are any.
     pub(crate) ways: Option<UnixStream>,
+}
+
+impl Prepared {
+    /// The command that starts the first process, for whoever has no [`Template`](super::Template).
+    /// What it inherits is to be given on between fork and exec.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(PROGRAM);
+        let numbers = self.inherited.iter().map(|fd| fd.as_raw_fd().to_string());
+        command
+            .arg(ARGUMENT)
+            .args(numbers)
+            .env_clear()
+            .current_dir("/");
+        command
+    }
 }
 
 impl Launch {
@@ -104,10 +110,7 @@ impl Launch {
             let (ours, theirs) = UnixStream::pair()?;
             (Some(ours), Some(OwnedFd::from(theirs)))
         };
-        let text = serde_json::to_vec(&ReceivedRef {
-            launch: self,
-            ways_out: ways_out.as_ref().map(OwnedFd::as_raw_fd),
-        })?;
+        let text = serde_json::to_vec(self)?;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let mut file = File::from(rustix::fs::memfd_create("sandbox-request", flags)?);
         file.write_all(&text)?;
@@ -116,16 +119,7 @@ impl Launch {
         rustix::fs::fcntl_add_seals(&file, seals)?;
         let (outcome, report) = pipe_with(PipeFlags::CLOEXEC)?;
         let (notices, noticed) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        let mut command = Command::new(PROGRAM);
-        command
-            .arg(ARGUMENT)
-            .arg(file.as_raw_fd().to_string())
-            .arg(report.as_raw_fd().to_string())
-            .arg(noticed.as_raw_fd().to_string())
-            .env_clear()
-            .current_dir("/");
         Ok(Prepared {
-            command,
             outcome,
             notices,
             inherited: [file.into(), report, noticed]
@@ -137,18 +131,11 @@ impl Launch {
     }
 
     /// Reads the request from the memory file.
-    pub(super) fn receive(file: OwnedFd) -> io::Result<Received> {
+    pub(super) fn receive(file: OwnedFd) -> io::Result<Self> {
         let mut text = Vec::new();
         File::from(file).read_to_end(&mut text)?;
         Ok(serde_json::from_slice(&text)?)
     }
-}
-
-/// [`Received`], to be written.
-#[derive(Serialize)]
-struct ReceivedRef<'a> {
-    launch: &'a Launch,
-    ways_out: Option<i32>,
 }
 
 /// `NAME=value`.
@@ -164,4 +151,4 @@ pub(crate) fn variable(name: &OsStr, value: &OsStr) -> OsString {
 pub(super) const ARGUMENT: &str = "--sandbox-first-process";
 
 /// This very program, even if its file was replaced since.
-const PROGRAM: &str = "/proc/self/exe";
+pub(super) const PROGRAM: &str = "/proc/self/exe";

@@ -10,6 +10,7 @@
 //! - [`steps`] turns that into mounts, still without doing anything.
 //! - [`launch`] hands it to a process of our own program, in [`first`], which calls [`enter`],
 //!   [`landlock`] and [`seccomp`] (over [`bpf`]) and then executes the client's program. [`failure`] tells of it.
+//! - [`template`] makes such processes in little time.
 //! - [`command`] does the same for a person at a terminal.
 //! - [`placeholder`] keeps names free that do not exist.
 //! - [`ways`] makes the only ways out of a network namespace.
@@ -37,6 +38,7 @@ mod refusal;
 mod seccomp;
 mod steps;
 mod sys;
+mod template;
 #[cfg(test)]
 pub(crate) mod testing;
 mod view;
@@ -54,6 +56,7 @@ pub(crate) use launch::{Confinement, Isolation, Launch, Prepared, Task, variable
 pub(crate) use notices::Told;
 pub(crate) use policy::Purpose;
 pub(crate) use refusal::Refusal;
+pub(crate) use template::Template;
 pub(crate) use ways::receive as receive_ways;
 pub(crate) use worker::{Answer, Request, frame, receive};
 

@@ -1,8 +1,13 @@
 //! Programs in a sandbox: starts, ends, signals, terminals.
 
+use std::time::Instant;
+
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::client::{Finished, for_each_user};
+use crate::client::{Client, Finished, for_each_user};
+use crate::support::DEADLINE;
+use crate::weaknesses::children;
 
 #[test]
 fn the_reported_type_is_true() {
@@ -51,6 +56,41 @@ fn a_program_that_cannot_be_executed_is_a_failed_start() {
         let (code, text) = client.call("process/start", params).unwrap_err();
         assert!(code == -32603 && text.ends_with("(os error 2)"), "{text}");
     });
+}
+
+/// Nobody needs the process that first ones are copied from to stay.
+#[test]
+fn a_killed_template_is_replaced() {
+    for_each_user(|client| {
+        let context = client.place.read_only();
+        let mut before = None;
+        for _ in 0..3 {
+            let finished = client.shell("cat a.txt", context.clone());
+            assert_eq!((finished.code, finished.output.as_str()), (0, "a\n"));
+            let template = template(client);
+            assert_ne!(Some(template), before);
+            kill_process(template, Signal::KILL).unwrap();
+            before = Some(template);
+        }
+    });
+}
+
+/// The template of an executor, once it is the only process of a sandbox: the end of a command is told
+/// before its first process has ended.
+fn template(client: &Client) -> Pid {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let mut left = children(client);
+        left.retain(|id| {
+            let line = std::fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains("--sandbox-template")
+        });
+        if let [template] = left[..] {
+            return Pid::from_raw(template.try_into().unwrap()).unwrap();
+        }
+        assert!(Instant::now() < deadline, "{left:?}");
+        std::thread::yield_now();
+    }
 }
 
 #[test]
