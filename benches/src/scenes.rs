@@ -1,6 +1,7 @@
 //! What is measured: one file per scene.
 
 pub mod fairness;
+mod sandbox;
 mod start;
 
 use std::future::Future;
@@ -28,6 +29,10 @@ pub const SCENES: &[Scene] = &[
     Scene {
         name: "fairness",
         run: |system| Box::pin(fairness::run(system)),
+    },
+    Scene {
+        name: "sandbox",
+        run: |system| Box::pin(sandbox::run(system)),
     },
     Scene {
         name: "start",

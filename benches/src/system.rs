@@ -33,6 +33,7 @@ impl Subject {
 /// Real processes on loopback.
 #[derive(Debug)]
 pub struct System {
+    subject: Subject,
     cloud: Cloud,
     executor: Child,
     _workspace: Workspace,
@@ -52,10 +53,16 @@ impl System {
             Subject::Reference => CodexExecutor::start(&cloud, &workspace, &[]).await?,
         };
         Ok(Self {
+            subject,
             cloud,
             executor,
             _workspace: workspace,
         })
+    }
+
+    /// Whose executor it has.
+    pub fn subject(&self) -> Subject {
+        self.subject
     }
 
     /// A session over a websocket and a stream of its own.

@@ -449,24 +449,21 @@ struct Copies {
 }
 
 impl Copies {
-    fn make(&mut self, standard: &Standard, prepared: &Prepared) -> io::Result<Pid> {
-        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+    fn make(&mut self, standard: &Standard, prepared: &Prepared) -> Result<Pid, SpawnError> {
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+            .map_err(io::Error::from)?;
         let standard = [&standard.input, &standard.output, &standard.errors]
             .map(|end| end.as_ref().unwrap_or(&null).as_fd());
         let copy = |template: &Template| template.copy(standard, &prepared.inherited);
         // One that somebody has killed is replaced.
-        let copied = match self.template.take() {
-            Some(template) => copy(&template).map(|pid| (template, pid)),
-            None => Err(io::ErrorKind::NotFound.into()),
-        };
-        let (template, pid) = match copied {
-            Ok(copied) => copied,
-            Err(_) => {
-                let template = Template::start(|command| lead_session(command, false, None, None))?;
-                let pid = copy(&template)?;
-                (template, pid)
-            }
-        };
+        if let Some(template) = self.template.take()
+            && let Ok(pid) = copy(&template)
+        {
+            self.template = Some(template);
+            return Ok(pid);
+        }
+        let template = Template::start(|command| lead_session(command, false, None, None))?;
+        let pid = copy(&template)?;
         self.template = Some(template);
         Ok(pid)
     }

@@ -11,6 +11,8 @@ use exec_proto::RpcError;
 /// A step of the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
+    /// There is no process that could get the request.
+    Template,
     /// The request did not arrive whole.
     Request,
     Placeholders,
@@ -29,7 +31,12 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    const ALL: [(Self, &'static str, &'static str); 14] = [
+    const ALL: [(Self, &'static str, &'static str); 15] = [
+        (
+            Self::Template,
+            "template",
+            "start the process that makes sandboxes",
+        ),
         (Self::Request, "request", "receive the request"),
         (
             Self::Placeholders,

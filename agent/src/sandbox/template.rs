@@ -17,7 +17,7 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ use rustix::process::{
     DumpableBehavior, Pid, Signal, set_dumpable_behavior, set_parent_process_death_signal,
 };
 
+use super::failure::{Failure, Stage, at};
 use super::launch::PROGRAM;
 use super::sys::{self, Fork};
 
@@ -47,7 +48,11 @@ impl Template {
     /// # Errors
     ///
     /// Whatever the system says.
-    pub(crate) fn start(finish: impl FnOnce(&mut Command)) -> io::Result<Self> {
+    pub(crate) fn start(finish: impl FnOnce(&mut Command)) -> Result<Self, Failure> {
+        Self::try_start(finish).map_err(at(Stage::Template))
+    }
+
+    fn try_start(finish: impl FnOnce(&mut Command)) -> io::Result<Self> {
         let kind = SocketType::SEQPACKET;
         let (socket, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
         let mut command = Command::new(PROGRAM);
@@ -72,8 +77,12 @@ impl Template {
         &self,
         standard: [BorrowedFd<'_>; 3],
         inherited: &[OwnedFd],
-    ) -> io::Result<Pid> {
-        use std::os::fd::AsFd as _;
+    ) -> Result<Pid, Failure> {
+        let copied = self.try_copy(standard, inherited);
+        copied.map_err(at(Stage::Template))
+    }
+
+    fn try_copy(&self, standard: [BorrowedFd<'_>; 3], inherited: &[OwnedFd]) -> io::Result<Pid> {
         let descriptors: Vec<_> = standard
             .into_iter()
             .chain(inherited.iter().map(OwnedFd::as_fd))

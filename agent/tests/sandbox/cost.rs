@@ -25,6 +25,15 @@ fn time_of_reading(client: &mut Client, sandbox: Value) -> Duration {
     begin.elapsed()
 }
 
+/// The first request under a policy, for which a process has to be made.
+fn time_of_reading_first(client: &mut Client, number: u32) -> Duration {
+    let name = format!("w/denied-{number}");
+    std::fs::write(client.place.path(&name), "").unwrap();
+    let deny = format!("deny /{name}");
+    let sandbox = client.place.workspace_write(&[&deny]);
+    time_of_reading(client, sandbox)
+}
+
 /// Takes times in turns, the first without a sandbox, until the shortest of each is within bounds.
 fn within(
     client: &mut Client,
@@ -62,6 +71,21 @@ fn a_confined_file_request_costs_a_small_multiple_of_one_that_is_not() {
     for_each_user(|client| {
         let contexts = [Value::Null, client.place.workspace_write(&["deny /w/.env"])];
         within(client, &contexts, FILE_FACTOR, time_of_reading);
+    });
+}
+
+#[test]
+fn the_first_file_request_of_a_policy_costs_a_small_multiple_of_a_program() {
+    for_each_user(|client| {
+        let (mut program, mut request) = (Duration::MAX, Duration::MAX);
+        for round in 0..ROUNDS {
+            program = time_of_program(client, Value::Null).min(program);
+            request = time_of_reading_first(client, round).min(request);
+            if request < program * PROGRAM_FACTOR + MARGIN {
+                return;
+            }
+        }
+        panic!("{program:?}, {request:?}");
     });
 }
 

@@ -216,6 +216,17 @@ impl CodexListener {
         let url = child.stdout().wait_for("ws://", DEADLINE).await?;
         Ok((child, url))
     }
+
+    /// Starts it so that it can confine commands: it keeps what it needs for that in `state`, which
+    /// must not be in a directory for temporary files.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub async fn start_confining(workspace: &Workspace, state: &Path) -> Result<(Child, String)> {
+        let state = state.to_str().context("the path is no text")?;
+        Self::start(workspace, &[("CODEX_HOME", state)]).await
+    }
 }
 
 /// Names an environment of which the client starts the program itself; there is no local one.

@@ -17,4 +17,5 @@ mod interop;
 mod network;
 mod sandbox;
 mod session;
+mod side_by_side;
 mod turn;
