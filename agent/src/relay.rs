@@ -11,11 +11,7 @@
 //! keeps streams as well goes on over the next one, also when that is of another registration. All
 //! others end with their websocket, and those that wait for too long at their time.
 
-use std::{
-    convert::Infallible,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use registry_client::{RegistryClient, RegistryError, Validation};
 use relay_driver::{DisconnectReason, IncomingStream, Path, Resumable};
@@ -27,7 +23,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
     task::JoinSet,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
@@ -76,7 +72,7 @@ impl Streams {
             attachment.environment.clone(),
             attachment.registration.clone(),
             crate::random::seed(),
-            Instant::now(),
+            Instant::now().into_std(),
         );
         let (driver, mut incoming) = match self.lost.take() {
             Some(lost) => {

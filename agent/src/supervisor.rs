@@ -21,10 +21,7 @@ mod advice;
 mod pacing;
 mod trouble;
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use registry_client::{
@@ -36,6 +33,7 @@ use relay_proto::{
     backoff::{BackoffConfig, Jitter},
     ids::EnvironmentId,
 };
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{events, metrics::metrics, relay, serve::Serve, status};
@@ -178,7 +176,7 @@ impl<S: Serve> Supervisor<S> {
             advice: advice::for_registry(error),
         };
         self.waiting(&trouble.text, Some(delay));
-        self.log.note(trouble, delay, Instant::now());
+        self.log.note(trouble, delay, Instant::now().into_std());
         tokio::time::sleep(delay).await;
     }
 
@@ -195,7 +193,7 @@ impl<S: Serve> Supervisor<S> {
             Ok(websocket) => {
                 self.failed_dials = 0;
                 self.log.clear();
-                self.pacing.connected(Instant::now());
+                self.pacing.connected(Instant::now().into_std());
                 events::connected(&self.environment, &registration.url.host());
                 self.shown.enter(status::CONNECTED);
                 State::Serving(registration, Box::new(websocket))
@@ -218,7 +216,7 @@ impl<S: Serve> Supervisor<S> {
             // The delay comes between the registration and the next attempt.
             self.waiting(&text, None);
             self.log
-                .note_unpaced(Trouble { text, advice }, request, Instant::now());
+                .note_unpaced(Trouble { text, advice }, request, Instant::now().into_std());
             return State::Registering {
                 dial: Pace::AfterDelay,
             };
@@ -226,7 +224,7 @@ impl<S: Serve> Supervisor<S> {
         let delay = self.pacing.failed(error.retry_after());
         self.waiting(&text, Some(delay));
         self.log
-            .note(Trouble { text, advice }, delay, Instant::now());
+            .note(Trouble { text, advice }, delay, Instant::now().into_std());
         tokio::time::sleep(delay).await;
         if new_url {
             return State::Registering { dial: Pace::AtOnce };
@@ -251,7 +249,7 @@ impl<S: Serve> Supervisor<S> {
         };
         let reason = streams.serve(attachment, websocket, cancel.clone()).await;
         events::disconnected(&self.environment, reason.reason(), start.elapsed());
-        let now = Instant::now();
+        let now = Instant::now().into_std();
         let delay = match reason {
             DisconnectReason::SentAway { retry_after } => self.pacing.sent_away(retry_after, now),
             _ => self.pacing.lost(now),

@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use exec_proto::{
@@ -22,7 +22,10 @@ use relay_proto::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::Instant,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
@@ -421,7 +424,7 @@ impl Client {
             retry,
             asker,
             repeated: false,
-            made: tokio::time::Instant::now(),
+            made: Instant::now(),
             _room: Some(room),
         };
         self.inner

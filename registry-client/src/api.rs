@@ -252,6 +252,7 @@ impl RegistryClient {
         request: &impl Serialize,
     ) -> Result<Vec<u8>, RegistryError> {
         let broken = |error| TransportError::from_reqwest(self.base.host(), error);
+        let host = || self.base.host();
         let url = self.base.call(call, environment)?;
         self.credentials.credential().await?.apply(&mut headers);
         let request = self
@@ -259,8 +260,10 @@ impl RegistryClient {
             .http()
             .post(url)
             .headers(headers)
-            .json(request);
-        let mut response = request.send().await.map_err(broken)?;
+            .json(request)
+            .build()
+            .map_err(broken)?;
+        let mut response = self.connector.send(host(), request).await?;
 
         let status = response.status();
         if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {

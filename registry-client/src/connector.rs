@@ -14,6 +14,7 @@
 
 mod environment;
 mod error;
+mod network;
 mod proxies;
 mod roots;
 mod tunnel;
@@ -30,6 +31,7 @@ use tracing::debug;
 
 pub use environment::ConnectorEnvironment;
 pub use error::{ConnectError, ConnectorConfigError, TransportError};
+pub use network::{Connecting, Network, NetworkIo};
 pub use websocket::{WebSocket, WebSocketIo, new_request_id};
 
 use self::proxies::Proxies;
@@ -44,6 +46,9 @@ pub struct ConnectorConfig {
     pub environment: ConnectorEnvironment,
     /// Time to open a websocket. Default: [`limits::WEBSOCKET_TIMEOUT`].
     pub websocket_timeout: Duration,
+    /// Another network than that of the system, for tests and simulations. It carries plain HTTP
+    /// and plain websockets only, without proxies.
+    pub network: Option<Arc<dyn Network>>,
 }
 
 /// Opens outbound connections; cheap to clone.
@@ -55,6 +60,7 @@ pub struct Connector {
     plain_tunnel: Option<Arc<Matcher>>,
     websocket_timeout: Duration,
     environment: Arc<ConnectorEnvironment>,
+    network: Option<Arc<dyn Network>>,
 }
 
 /// Makes aws-lc-rs the TLS provider of the process, unless one is installed already.
@@ -124,6 +130,7 @@ impl Connector {
             plain_tunnel: proxies.plain_tunnel().map(Arc::new),
             websocket_timeout: config.websocket_timeout,
             environment: Arc::new(config.environment),
+            network: config.network,
         })
     }
 
@@ -147,6 +154,7 @@ impl Default for ConnectorConfig {
             ca_file: None,
             environment: ConnectorEnvironment::from_process(),
             websocket_timeout: limits::WEBSOCKET_TIMEOUT,
+            network: None,
         }
     }
 }

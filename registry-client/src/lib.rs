@@ -55,8 +55,9 @@ pub use bundle::{
 };
 #[cfg(feature = "client")]
 pub use connector::{
-    ConnectError, Connector, ConnectorConfig, ConnectorConfigError, ConnectorEnvironment,
-    TransportError, WebSocket, WebSocketIo, install_crypto_provider, new_request_id,
+    ConnectError, Connecting, Connector, ConnectorConfig, ConnectorConfigError,
+    ConnectorEnvironment, Network, NetworkIo, TransportError, WebSocket, WebSocketIo,
+    install_crypto_provider, new_request_id,
 };
 #[cfg(feature = "client")]
 pub use error::{BodyError, Failure, RegistryError};

@@ -54,5 +54,5 @@ mod tls;
 
 pub use auth::{Access, Role};
 pub use config::{ConfigError, DrainConfig, ServeConfig};
-pub use listener::{Server, StartError};
+pub use listener::{Listen, Server, StartError};
 pub use rendezvous::url::PublicUrl;

@@ -26,9 +26,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::auth::Access;
+use crate::clock::Clock;
 use crate::config::{ConfigError, DrainConfig, ServeConfig, Storage};
 use crate::control::{Commander, Control, Heritage};
 use crate::events::{self, Chain};
+use crate::limits::RendezvousLimits;
 use crate::overview::{DRAINING, Overview, SERVING};
 use crate::rendezvous::url::PublicUrl;
 use crate::service::{ConnectionPermit, Service, ServiceParts};
@@ -36,10 +38,32 @@ use crate::store::{DirectoryClaim, Store, StoreError};
 use crate::tls::{Tls, TlsError};
 use crate::{http, limits, maintenance};
 
+/// Where connections come from.
+pub trait Listen: Send + 'static {
+    /// One of them.
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+
+    /// Waits for the next connection, and says who it is from.
+    ///
+    /// Dropping the future loses no connection.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, SocketAddr)>> + Send;
+}
+
+impl Listen for TcpListener {
+    type Io = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = Self::accept(self).await?;
+        // Failing means the peer is gone already.
+        let _ = set_options(&stream);
+        Ok((stream, peer))
+    }
+}
+
 /// A server that listens. Connections wait until it [runs](Self::run).
 #[derive(Debug)]
-pub struct Server {
-    listener: TcpListener,
+pub struct Server<L = TcpListener> {
+    listener: L,
     service: Arc<Service>,
     tls: Option<Arc<Tls>>,
     url: String,
@@ -96,16 +120,6 @@ impl Server {
         if config.access == Access::Anyone {
             events::development_mode();
         }
-        let service = Service::new(ServiceParts {
-            store,
-            public_url,
-            access: config.access,
-            behind_proxy: config.behind_proxy,
-            clock: config.clock,
-            limits: config.limits,
-        })
-        .await?;
-        let revocation_interval = config.revocation_interval;
         let control = match (&config.storage, &claim) {
             (Storage::Directory(directory), Some(claim)) => {
                 let control = control(directory, config.drain, &listener, claim);
@@ -119,17 +133,62 @@ impl Server {
                 Some(Admin::bind(address).map_err(|source| StartError::Admin { address, source })?)
             }
         };
+        let service = Service::new(ServiceParts {
+            store,
+            public_url,
+            access: config.access,
+            behind_proxy: config.behind_proxy,
+            clock: config.clock,
+            limits: config.limits,
+        })
+        .await?;
         events::listening(&url, env!("CARGO_PKG_VERSION"));
         Ok(Self {
             listener,
             service,
             tls,
             url,
-            revocation_interval,
+            revocation_interval: config.revocation_interval,
             drain: config.drain,
             control,
             admin,
             _claim: claim,
+        })
+    }
+}
+
+impl<L: Listen> Server<L> {
+    /// Serves what comes from `listener`, plain HTTP, with a store that the caller has opened.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`].
+    pub async fn over(
+        listener: L,
+        store: Store,
+        public_url: PublicUrl,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
+        let url = public_url.to_string();
+        let service = Service::new(ServiceParts {
+            store,
+            public_url,
+            access: Access::Tokens,
+            behind_proxy: false,
+            clock,
+            limits: RendezvousLimits::default(),
+        })
+        .await?;
+        Ok(Self {
+            listener,
+            service,
+            tls: None,
+            url,
+            revocation_interval: limits::REVOCATION_INTERVAL,
+            drain: DrainConfig::default(),
+            control: None,
+            admin: None,
+            _claim: None,
         })
     }
 
@@ -378,7 +437,7 @@ impl StartError {
     }
 }
 
-async fn accept(listener: TcpListener, service: &Arc<Service>, tls: Option<Arc<Tls>>) {
+async fn accept(mut listener: impl Listen, service: &Arc<Service>, tls: Option<Arc<Tls>>) {
     let permits = Arc::new(Semaphore::new(limits::CONNECTIONS));
     loop {
         // The semaphore is never closed.
@@ -415,9 +474,11 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
-        // Failing means the peer is gone already.
-        let _ = set_options(&stream);
+    async fn serve(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        tls: Option<TlsAcceptor>,
+    ) {
         match tls {
             None => self.serve_http(stream).await,
             Some(acceptor) => {

@@ -1,12 +1,15 @@
 //! The server without its listener: what every request handler shares.
 
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::clock::Clock as _;
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::DefaultKeyedStateStore;
+use governor::{Quota, RateLimiter};
 use relay_proto::ids::EnvironmentId;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
@@ -113,10 +116,32 @@ impl Service {
     }
 }
 
+/// Limits by key, on the clock of the runtime.
+type Limiter<K> =
+    RateLimiter<K, DefaultKeyedStateStore<K>, RuntimeClock, NoOpMiddleware<std::time::Instant>>;
+
+fn limiter<K: Clone + Eq + Hash>(quota: Quota) -> Limiter<K> {
+    RateLimiter::new(quota, DefaultKeyedStateStore::default(), RuntimeClock)
+}
+
+/// The clock that everything else here waits by, which tests may pause.
+#[derive(Clone, Copy, Debug, Default)]
+struct RuntimeClock;
+
+impl governor::clock::Clock for RuntimeClock {
+    type Instant = std::time::Instant;
+
+    fn now(&self) -> Self::Instant {
+        tokio::time::Instant::now().into_std()
+    }
+}
+
+impl governor::clock::ReasonablyRealtime for RuntimeClock {}
+
 /// Counts failures by peer address. Good credentials are never held up, so that nobody can lock
 /// others out who share an address.
 pub(crate) struct Failures {
-    limiter: DefaultKeyedRateLimiter<IpAddr>,
+    limiter: Limiter<IpAddr>,
 }
 
 impl std::fmt::Debug for Failures {
@@ -132,7 +157,7 @@ impl Failures {
         let burst = NonZeroU32::new(limits::FAILURE_BURST).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(NonZeroU32::MIN).allow_burst(burst);
         Self {
-            limiter: RateLimiter::keyed(quota),
+            limiter: limiter(quota),
         }
     }
 
@@ -150,7 +175,7 @@ impl Failures {
 
 /// Counts calls that succeed, so that a peer that runs away does not keep the database busy.
 pub(crate) struct Calls {
-    limiter: DefaultKeyedRateLimiter<Caller>,
+    limiter: Limiter<Caller>,
 }
 
 /// A token, and the environment and the call that it is used for.
@@ -169,7 +194,7 @@ impl Calls {
         let nonzero = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(nonzero(limits::CALLS_PER_SECOND));
         Self {
-            limiter: RateLimiter::keyed(quota.allow_burst(nonzero(limits::CALL_BURST))),
+            limiter: limiter(quota.allow_burst(nonzero(limits::CALL_BURST))),
         }
     }
 
@@ -185,7 +210,7 @@ impl Calls {
         }
         let caller = (token.clone(), environment.clone(), call);
         self.limiter.check_key(&caller).map_err(|not_until| {
-            let wait = not_until.wait_time_from(DefaultClock::default().now());
+            let wait = not_until.wait_time_from(RuntimeClock.now());
             wait.as_secs() + 1
         })
     }

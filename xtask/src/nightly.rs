@@ -5,6 +5,7 @@
 //! | part | what | amount |
 //! |---|---|---|
 //! | `seeds` | two connections on a virtual clock, over links and websockets that fail | `--seeds`, of each kind |
+//! | `sim` | the whole on simulated time, with hosts and paths that fail | `--sim-seeds` |
 //! | `scenes` | the fault scenes with real processes, long | `--scene-secs` of kills |
 //! | `fuzz` | every fuzz target | `--fuzz-secs` for each |
 
@@ -28,6 +29,7 @@ use crate::{
 struct Plan {
     parts: Vec<String>,
     seeds: u64,
+    sim_seeds: u64,
     scene_secs: u64,
     fuzz_secs: u64,
 }
@@ -37,6 +39,7 @@ impl Plan {
         let mut plan = Self {
             parts: Vec::new(),
             seeds: 10_000,
+            sim_seeds: 1_000,
             scene_secs: 60,
             fuzz_secs: 600,
         };
@@ -44,6 +47,7 @@ impl Plan {
         while let Some(arg) = args.next() {
             let number = match arg.as_str() {
                 "--seeds" => &mut plan.seeds,
+                "--sim-seeds" => &mut plan.sim_seeds,
                 "--scene-secs" => &mut plan.scene_secs,
                 "--fuzz-secs" => &mut plan.fuzz_secs,
                 part if PARTS.contains(&part) => {
@@ -77,6 +81,9 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     if plan.has("seeds") {
         report.step("seeds", || seeds(plan.seeds).map(Some));
     }
+    if plan.has("sim") {
+        report.step("sim", || sim(plan.sim_seeds).map(Some));
+    }
     if plan.has("scenes") {
         packages::provide(packages::TEST)?;
         report.step("scenes", || scenes(plan.scene_secs).map(|()| None));
@@ -95,6 +102,14 @@ fn seeds(count: u64) -> Result<String> {
         .env("RELAY_SEEDS", count.to_string());
     succeed(&mut test)?;
     Ok(format!("{count} seeds of each kind"))
+}
+
+fn sim(count: u64) -> Result<String> {
+    let mut test = cargo()?;
+    test.args(["test", "--quiet", "-p", "e2e-tests", "--test", "sim"])
+        .env("SIM_SEEDS", count.to_string());
+    succeed(&mut test)?;
+    Ok(format!("{count} seeds"))
 }
 
 /// How long the registry is away in the scenes. A harness tries for longer to get its session back.
@@ -159,7 +174,7 @@ fn targets(fuzz: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-const PARTS: [&str; 3] = ["seeds", "scenes", "fuzz"];
+const PARTS: [&str; 4] = ["seeds", "sim", "scenes", "fuzz"];
 
 #[cfg(test)]
 mod tests {

@@ -103,7 +103,7 @@ async fn knock(verdicts: Vec<ResponseTemplate>) -> Rig {
         environment,
         registration,
         crate::random::seed(),
-        Instant::now(),
+        Instant::now().into_std(),
     );
     let request = OpenRequest {
         stream: StreamId::new("stream-1").unwrap(),

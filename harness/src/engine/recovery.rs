@@ -9,15 +9,12 @@
 //! drops every connection must not be hammered. An attempt that fails for good (another executor
 //! key, unknown session, refused credential) ends the session at once.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Instant,
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use exec_proto::{initialize, rpc};
 use rand::{SeedableRng, rngs::StdRng};
 use relay_proto::backoff::Backoff;
-use tokio::time::{sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Shared;
@@ -48,7 +45,7 @@ impl Recovery {
     /// Notes that a connection is up.
     pub(super) fn connected(&mut self) {
         self.connected_at = Instant::now();
-        self.backoff.connected(self.connected_at);
+        self.backoff.connected(self.connected_at.into_std());
     }
 
     /// Makes a connection with the session attached.
@@ -64,8 +61,8 @@ impl Recovery {
         cancel: &CancellationToken,
     ) -> Result<Generation, Error> {
         let lost_at = Instant::now();
-        let deadline = tokio::time::Instant::now() + self.config.budget;
-        self.backoff.lost(lost_at);
+        let deadline = lost_at + self.config.budget;
+        self.backoff.lost(lost_at.into_std());
         let mut wait_first =
             lost_at.duration_since(self.connected_at) < self.config.backoff.min_delay;
         let mut last: Option<Arc<Error>> = None;
@@ -111,7 +108,7 @@ impl Recovery {
                     });
                 }
             }
-            if tokio::time::Instant::now() >= deadline {
+            if Instant::now() >= deadline {
                 return Err(Error::RecoveryTimedOut {
                     after: self.config.budget,
                     last,

@@ -13,7 +13,7 @@
 
 mod carrier;
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use rand::{SeedableRng, rngs::StdRng};
 use registry_client::{Bundle, Connector, RegistryClient, RegistryError, WebSocket, wire};
@@ -23,7 +23,7 @@ use relay_proto::{
     ids::{EnvironmentId, RegistrationId, StreamId},
     keys::PublicKey,
 };
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 use tokio_tungstenite::tungstenite::http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
@@ -148,7 +148,7 @@ impl Route {
             self.environment.clone(),
             registration,
             secret_seed()?,
-            Instant::now(),
+            Instant::now().into_std(),
         ))
     }
 

@@ -41,19 +41,35 @@ pub(super) async fn upgrade(
     headers: HeaderMap,
     check: impl FnOnce(StatusCode, &HeaderMap) -> Result<(), ConnectError>,
 ) -> Result<reqwest::Upgraded, ConnectError> {
-    let host = authority(target);
     let tunnel = open(proxy, target).await?;
-    let path = target.query().map_or_else(
-        || target.path().to_owned(),
-        |query| format!("{}?{query}", target.path()),
-    );
-    let request =
-        request(Method::GET, &path, &host, headers).map_err(|source| TransportError::Broken {
+    take_over(TokioIo::new(TokioIo::new(tunnel)), target, headers, check).await
+}
+
+/// Sends the upgrade request over `io`, a connection to the host of `target`, and returns the
+/// upgraded stream.
+pub(super) async fn take_over(
+    io: impl Read + Write + Unpin + Send + 'static,
+    target: &Url,
+    headers: HeaderMap,
+    check: impl FnOnce(StatusCode, &HeaderMap) -> Result<(), ConnectError>,
+) -> Result<reqwest::Upgraded, ConnectError> {
+    let host = authority(target);
+    let request = request(Method::GET, &origin_form(target), &host, headers).map_err(|source| {
+        TransportError::Broken {
             host: host.clone(),
             source: source.into(),
-        })?;
-    let stream = exchange(&host, TokioIo::new(TokioIo::new(tunnel)), request, check).await?;
+        }
+    })?;
+    let stream = exchange(&host, io, request, check).await?;
     Ok(reqwest::Upgraded::from(stream))
+}
+
+/// What the host of `url` is asked for: path and query.
+pub(super) fn origin_form(url: &Url) -> String {
+    url.query().map_or_else(
+        || url.path().to_owned(),
+        |query| format!("{}?{query}", url.path()),
+    )
 }
 
 /// Asks the proxy for a tunnel to the host and port of `target`.
@@ -133,7 +149,7 @@ async fn exchange(
 }
 
 /// Waits for `future` while `connection` does the work behind it.
-async fn alongside<T>(connection: impl Future, future: impl Future<Output = T>) -> T {
+pub(super) async fn alongside<T>(connection: impl Future, future: impl Future<Output = T>) -> T {
     let mut future = pin!(future);
     tokio::select! {
         output = &mut future => output,

@@ -18,6 +18,7 @@ use http::header::{
 };
 use http::{HeaderName, StatusCode};
 use hyper_util::client::proxy::matcher::Intercept;
+use hyper_util::rt::TokioIo;
 use reqwest::Upgraded;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
@@ -26,7 +27,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use url::Url;
 
 use super::error::{ConnectError, TransportError};
-use super::{Connector, tunnel};
+use super::{Connector, network, tunnel};
 use crate::bundle::RendezvousUrl;
 use crate::limits;
 use crate::retry_after;
@@ -84,12 +85,17 @@ impl Connector {
             })?,
         );
         let target = url.as_http()?;
-        let stream = match self.tunnel_for(&target) {
-            Some(proxy) => {
+        let stream = match (&self.network, self.tunnel_for(&target)) {
+            (Some(network), _) => {
+                let check = |status, headers: &HeaderMap| check(url, status, headers, &key);
+                let io = network::open(network, &target, &url.host()).await?;
+                tunnel::take_over(TokioIo::new(io), &target, headers, check).await?
+            }
+            (None, Some(proxy)) => {
                 let check = |status, headers: &HeaderMap| check(url, status, headers, &key);
                 tunnel::upgrade(&proxy, &target, headers, check).await?
             }
-            None => {
+            (None, None) => {
                 let broken = |error| TransportError::from_reqwest(url.host(), error);
                 let request = self.upgrade.get(target).headers(headers);
                 let response = request.send().await.map_err(broken)?;

@@ -99,6 +99,11 @@ impl Store {
         sqlx::query("SELECT 1").execute(&self.pool).await.is_ok()
     }
 
+    /// Whether nobody waits for the database: its answers come from threads of its own.
+    pub fn is_idle(&self) -> bool {
+        usize::try_from(self.pool.size()).is_ok_and(|size| size == self.pool.num_idle())
+    }
+
     /// Closes all connections.
     pub async fn close(&self) {
         self.pool.close().await;
