@@ -1,18 +1,23 @@
 //! The command line of the benchmarks; see the library for what they are.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use benches::{Report, SCENES, Scene, Subject, System};
+use benches::{Report, SCENES, Scene, Subject, write_page};
 use clap::{Parser, ValueEnum};
 use tokio::time::timeout;
 
 /// Times scenes with real processes.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Another executor to be measured beside ours.
+    /// Another executor to be measured beside ours, and ssh and the bare machine where they can do
+    /// the same.
     #[arg(long)]
     vs: Option<Rival>,
+    /// A page to put the table in, between its marks; the picture goes beside it.
+    #[arg(long)]
+    page: Option<PathBuf>,
     /// Rounds of each scene for each executor.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
@@ -31,7 +36,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let mut subjects = vec![Subject::Ours];
     if let Some(Rival::Codex) = arguments.vs {
-        subjects.push(Subject::Reference);
+        subjects.extend([Subject::Reference, Subject::Ssh, Subject::Machine]);
     }
     let scenes = chosen(&arguments.scenes)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -42,19 +47,20 @@ fn main() -> Result<()> {
     runtime.block_on(async {
         for scene in scenes {
             for round in 1..=arguments.rounds {
-                for subject in &subjects {
+                for subject in subjects.iter().filter(|it| scene.subjects.contains(it)) {
                     progress(scene, *subject, round);
-                    let system = System::start(*subject).await?;
-                    match timeout(DEADLINE, (scene.run)(&system)).await {
+                    match timeout(DEADLINE, (scene.run)(*subject)).await {
                         Ok(series) => report.add(scene, *subject, series?),
                         Err(_) => given_up(scene, *subject),
                     }
-                    system.stop().await?;
                 }
             }
         }
         anyhow::Ok(())
     })?;
+    if let Some(page) = &arguments.page {
+        write_page(page, &report)?;
+    }
     println!("{report}");
     Ok(())
 }
@@ -92,4 +98,4 @@ fn progress(scene: &Scene, subject: Subject, round: u32) {
 }
 
 /// For one round of one scene. The reference sometimes gets stuck in some.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(300);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::promise::Promise;
+
 /// Samples that were taken in one run.
 #[derive(Clone, Debug)]
 pub struct Series {
@@ -11,15 +13,25 @@ pub struct Series {
     pub unit: Unit,
     /// In the order in which they were taken.
     pub samples: Vec<f64>,
+    /// What is promised of ours.
+    pub promises: &'static [Promise],
 }
 
 /// What the samples are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Less is better.
+    /// Time.
     Milliseconds,
-    /// More is better.
+    /// Throughput of bytes.
     MegabytesPerSecond,
+    /// Size, millions of bytes.
+    Megabytes,
+    /// Size, for small things.
+    Kibibytes,
+    /// Processor time for a billion bytes.
+    SecondsPerGigabyte,
+    /// Throughput of things.
+    PerSecond,
 }
 
 impl Unit {
@@ -28,12 +40,16 @@ impl Unit {
         match self {
             Self::Milliseconds => "ms",
             Self::MegabytesPerSecond => "MB/s",
+            Self::Megabytes => "MB",
+            Self::Kibibytes => "KiB",
+            Self::SecondsPerGigabyte => "s/GB",
+            Self::PerSecond => "/s",
         }
     }
 
     /// Whether the interesting extreme is the large one.
-    fn less_is_better(self) -> bool {
-        matches!(self, Self::Milliseconds)
+    pub(crate) fn less_is_better(self) -> bool {
+        !matches!(self, Self::MegabytesPerSecond | Self::PerSecond)
     }
 }
 
@@ -44,6 +60,7 @@ impl Series {
             name,
             unit,
             samples,
+            promises: &[],
         }
     }
 
@@ -51,6 +68,26 @@ impl Series {
     pub fn times(name: &'static str, times: Vec<Duration>) -> Self {
         let samples = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
         Self::new(name, Unit::Milliseconds, samples)
+    }
+
+    /// One sample of throughput: so many bytes in so much time.
+    #[expect(clippy::cast_precision_loss, reason = "a rate")]
+    pub fn rate(name: &'static str, bytes: u64, time: Duration) -> Self {
+        let rate = bytes as f64 / time.as_secs_f64() / 1e6;
+        Self::new(name, Unit::MegabytesPerSecond, vec![rate])
+    }
+
+    /// One sample of a size.
+    #[expect(clippy::cast_precision_loss, reason = "a size")]
+    pub fn megabytes(name: &'static str, bytes: u64) -> Self {
+        Self::new(name, Unit::Megabytes, vec![bytes as f64 / 1e6])
+    }
+
+    /// The same with what is promised.
+    #[must_use]
+    pub fn promised(mut self, promises: &'static [Promise]) -> Self {
+        self.promises = promises;
+        self
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use harness::{Client, ClientConfig, ConnectOptions};
 use registry_client::{
     Connector, ConnectorConfig, ConnectorEnvironment, Credential, RegistryUrl, StaticBearer,
@@ -11,32 +11,30 @@ use relay_proto::ids::EnvironmentId;
 use testkit::processes::{Agent, Child, Cloud, CodexExecutor, ENVIRONMENT};
 use testkit::workspace::Workspace;
 
-/// Whose executor is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Subject {
-    /// `exec-server`.
-    Ours,
-    /// Codex 0.169.
-    Reference,
-}
-
-impl Subject {
-    /// As the report calls it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ours => "ours",
-            Self::Reference => "Codex 0.169",
-        }
-    }
-}
+use crate::subject::Subject;
+use crate::usage::Usage;
 
 /// Real processes on loopback.
 #[derive(Debug)]
 pub struct System {
-    subject: Subject,
     cloud: Cloud,
     executor: Child,
     _workspace: Workspace,
+}
+
+/// Starts a system, does something with it, and ends it.
+///
+/// # Errors
+///
+/// What failed of these.
+pub(crate) async fn on<T>(
+    subject: Subject,
+    work: impl AsyncFnOnce(&System) -> Result<T>,
+) -> Result<T> {
+    let system = System::start(subject).await?;
+    let done = work(&system).await?;
+    system.stop().await?;
+    Ok(done)
 }
 
 impl System {
@@ -51,18 +49,13 @@ impl System {
         let executor = match subject {
             Subject::Ours => Agent::start(&cloud, &workspace, &[]).await?,
             Subject::Reference => CodexExecutor::start(&cloud, &workspace, &[]).await?,
+            Subject::Ssh | Subject::Machine => bail!("{} is no executor", subject.name()),
         };
         Ok(Self {
-            subject,
             cloud,
             executor,
             _workspace: workspace,
         })
-    }
-
-    /// Whose executor it has.
-    pub fn subject(&self) -> Subject {
-        self.subject
     }
 
     /// A session over a websocket and a stream of its own.
@@ -71,11 +64,7 @@ impl System {
     ///
     /// When it cannot be opened.
     pub async fn client(&self) -> Result<Client> {
-        let connector = Connector::new(ConnectorConfig {
-            // The proxies of this machine are not for loopback.
-            environment: ConnectorEnvironment::empty(),
-            ..ConnectorConfig::default()
-        })?;
+        let connector = connector()?;
         let credential = Credential::bearer(self.cloud.harness_token())?;
         let options = ConnectOptions {
             registry: RegistryUrl::parse(self.cloud.url())?,
@@ -85,6 +74,16 @@ impl System {
             config: ClientConfig::default(),
         };
         Ok(Client::connect(options).await?)
+    }
+
+    /// What the executor has used so far.
+    pub(crate) fn executor_usage(&self) -> Result<Usage> {
+        Usage::of(self.executor.pid()?)
+    }
+
+    /// What registry and rendezvous have used so far.
+    pub(crate) fn cloud_usage(&self) -> Result<Usage> {
+        Usage::of(self.cloud.child().pid()?)
     }
 
     /// Ends everything.
@@ -97,4 +96,13 @@ impl System {
         self.executor.kill().await?;
         self.cloud.child_mut().kill().await
     }
+}
+
+/// One that goes straight to loopback.
+pub(crate) fn connector() -> Result<Connector> {
+    Ok(Connector::new(ConnectorConfig {
+        // The proxies of this machine are not for loopback.
+        environment: ConnectorEnvironment::empty(),
+        ..ConnectorConfig::default()
+    })?)
 }

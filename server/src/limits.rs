@@ -23,8 +23,8 @@ pub const HEAD_BYTES: usize = 64 * 1024;
 /// Time for a TLS handshake. Longer: the connection is closed.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections at once. More wait in the listen queue of the kernel.
-pub const CONNECTIONS: usize = 16_384;
+/// Connections at once, if there are descriptors for them. More wait in the listen queue of the kernel.
+pub const CONNECTIONS: usize = 65_536;
 
 /// Longest environment id, in bytes. Longer: 400.
 pub const ENVIRONMENT_ID_BYTES: usize = 128;

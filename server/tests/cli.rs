@@ -49,7 +49,11 @@ struct Serving {
 
 impl Serving {
     fn start(arguments: &[&str]) -> Self {
-        let mut child = command(arguments)
+        Self::spawn(command(arguments))
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -104,6 +108,23 @@ fn assert_error(run: &Run, code: i32, text: &str) {
     assert!(lines[0].starts_with("error: "), "{}", run.stderr);
     assert!(lines[0].contains(text), "{}", run.stderr);
     assert!(lines[0].contains("; "), "no remedy: {}", run.stderr);
+}
+
+#[test]
+fn takes_as_many_descriptors_as_the_hard_limit_allows() {
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "ulimit -Sn 256; ulimit -Hn 300; exec \"$@\"", "sh"])
+        .arg(command(&[]).get_program())
+        .args(["serve", "--dev", "--listen", "127.0.0.1:0"])
+        .stdin(Stdio::null());
+    let server = Serving::spawn(limited);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.child.id())).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let numbers: Vec<_> = line.unwrap().split_whitespace().skip(3).take(2).collect();
+    assert_eq!(numbers, ["300", "300"]);
 }
 
 #[test]

@@ -18,6 +18,12 @@ use crate::{
 /// When something cannot be built or fetched, or a scene fails.
 pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
     packages::provide(packages::BUILD)?;
+    let versus = args
+        .iter()
+        .any(|arg| arg == "--vs" || arg.starts_with("--vs="));
+    if versus {
+        packages::provide(packages::BENCH)?;
+    }
     let programs = build::programs_of(Profile::Release)?;
     let mut bench = cargo()?;
     bench
@@ -25,10 +31,7 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode> {
         .args(args)
         .current_dir(root()?)
         .env("E2E_BIN_DIR", programs);
-    if args
-        .iter()
-        .any(|arg| arg == "--vs" || arg.starts_with("--vs="))
-    {
+    if versus {
         bench.env("E2E_CODEX", Cache::open()?.codex()?);
     }
     let status = bench.status()?;

@@ -59,6 +59,22 @@ pub(crate) const TEST: &[Need] = &[
     },
 ];
 
+/// What the benchmarks hold us against, on top.
+pub(crate) const BENCH: &[Need] = &[
+    Need {
+        program: "ssh",
+        package: "openssh-client",
+    },
+    Need {
+        program: "/usr/sbin/sshd",
+        package: "openssh-server",
+    },
+    Need {
+        program: "tar",
+        package: "tar",
+    },
+];
+
 /// Installs what is missing when that is possible.
 ///
 /// # Errors

@@ -1,27 +1,27 @@
 //! What a sandbox costs: a program and a file request, without one and with one, in turns.
 //!
-//! The executor is another one than the system's: it listens, and the client is as bare as can be, so
-//! that little else is in the times.
+//! The executor listens, and the client is as bare as can be, so that little else is in the times.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use testkit::peer::Peer;
 use testkit::processes::{CodexListener, Listener};
 use testkit::workspace::Workspace;
 
 use crate::series::Series;
-use crate::system::{Subject, System};
+use crate::subject::Subject;
 
-pub(crate) async fn run(system: &System) -> Result<Vec<Series>> {
+pub(crate) async fn run(subject: Subject) -> Result<Vec<Series>> {
     let workspace = Workspace::new()?;
     // The reference confines nothing with its state in a directory for temporary files.
     let state = tempfile::tempdir_in("/var/tmp")?;
-    let (mut executor, url) = match system.subject() {
+    let (mut executor, url) = match subject {
         Subject::Ours => Listener::start(&workspace, &[]).await?,
         Subject::Reference => CodexListener::start_confining(&workspace, state.path()).await?,
+        Subject::Ssh | Subject::Machine => bail!("{} does not listen", subject.name()),
     };
     let mut bench = Bench {
         peer: Peer::connect(&url).await?,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use ops::notify::Notify;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -101,6 +102,7 @@ pub(super) struct Serve {
 /// Serves until a signal says to stop.
 pub(super) async fn run(arguments: Serve) -> Result<(), Failure> {
     log_to_stderr();
+    take_descriptors();
     let server = Server::bind(arguments.into_config()?).await?;
     let mut signals = Signals::new().map_err(|error| Failure::runtime(&error))?;
     print(&format!("listening on {}", server.url()));
@@ -135,6 +137,15 @@ pub(super) async fn run(arguments: Serve) -> Result<(), Failure> {
             },
         }
     }
+}
+
+/// Raises the soft limit on open files to the hard one: each socket needs one, and no other program,
+/// which might not cope with high numbers, is started from here.
+fn take_descriptors() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // With the limit as it was there is room for fewer.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 impl Serve {

@@ -1,0 +1,81 @@
+//! A gigabyte of a program's output.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use harness::{Client, Command, Error, Overflow, ProcessEvent};
+use tokio::io::AsyncReadExt as _;
+
+use crate::machine;
+use crate::promise::Promise;
+use crate::series::Series;
+use crate::ssh::Ssh;
+use crate::subject::Subject;
+use crate::system::on;
+
+pub(crate) async fn run(subject: Subject) -> Result<Vec<Series>> {
+    let time = match subject {
+        Subject::Ours | Subject::Reference => {
+            on(subject, async |system| {
+                let client = system.client().await?;
+                let start = Instant::now();
+                pull(&client, program()).await?;
+                Ok(start.elapsed())
+            })
+            .await?
+        }
+        Subject::Ssh => over_ssh().await?,
+        Subject::Machine => machine::sealed_loopback(BYTES)?,
+    };
+    Ok(vec![
+        Series::rate("output of `head -c 1G /dev/zero`", BYTES, time).promised(&[
+            Promise::AtLeastTimes(4.0, Subject::Reference),
+            Promise::AtLeastTimes(0.5, Subject::Machine),
+        ]),
+    ])
+}
+
+fn program() -> Command {
+    Command::new(["head", "-c", "1000000000", "/dev/zero"])
+}
+
+/// Takes all output of `command`, as fast as it comes.
+pub(super) async fn pull(client: &Client, command: Command) -> Result<u64> {
+    let mut process = client.start(command.overflow(Overflow::Block)).await?;
+    let mut sum = 0;
+    while let Some(event) = process.next_event().await {
+        match event {
+            Ok(ProcessEvent::Output { chunk, .. }) => sum += chunk.len() as u64,
+            // The reference resets a stream whose reader is slower than the program, and has not
+            // kept everything when its harness is back.
+            Ok(_) | Err(Error::OutputLost { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(sum)
+}
+
+async fn over_ssh() -> Result<Duration> {
+    let ssh = Ssh::start().await?;
+    let start = Instant::now();
+    let mut command = ssh.command("head -c 1000000000 /dev/zero");
+    let mut child = command.stdout(Stdio::piped()).spawn()?;
+    let mut output = child.stdout.take().context("no standard output")?;
+    let mut buffer = vec![0; 1 << 16];
+    let mut sum = 0;
+    loop {
+        match output.read(&mut buffer).await? {
+            0 => break,
+            count => sum += count as u64,
+        }
+    }
+    let time = start.elapsed();
+    ensure!(child.wait().await?.success(), "ssh failed");
+    if sum != BYTES {
+        bail!("ssh gave {sum} bytes");
+    }
+    Ok(time)
+}
+
+const BYTES: u64 = 1_000_000_000;
