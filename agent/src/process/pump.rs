@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! quiet program   a write comes      -> event at once
+//! asked program   input came first   -> event at once, it may be the answer
 //! busy program    writes pile up     -> one event per COALESCE, or per MAX_CHUNK_BYTES
 //! slow client     the outbox is full -> the pump waits, the pipe fills, the program blocks
 //! exit            what is in the pipes is read, then `exited`
@@ -53,6 +54,8 @@ pub(super) struct Pump {
     sources: Vec<Source>,
     input: Option<StdinWriter>,
     last_event: Option<Instant>,
+    /// Writes that the program had got by then.
+    answered: u64,
 }
 
 /// Whether reading relies on what the runtime knows of the descriptor.
@@ -100,6 +103,7 @@ impl Pump {
             sources,
             input,
             last_event: None,
+            answered: 0,
         })
     }
 
@@ -174,12 +178,12 @@ impl Pump {
         process.group.reap();
     }
 
-    /// When pending output has to go. The first output after a pause goes at once.
+    /// When pending output has to go. The first output after a pause, or after input, goes at once.
     fn deadline(&self) -> Option<Instant> {
         let pending = self.sources.iter().any(|source| !source.pending.is_empty());
-        pending.then(|| {
-            self.last_event
-                .map_or_else(Instant::now, |last| last + COALESCE)
+        pending.then(|| match self.last_event {
+            Some(last) if self.answered == self.process.stdin.fed() => last + COALESCE,
+            _ => Instant::now(),
         })
     }
 
@@ -233,6 +237,7 @@ impl Pump {
             )
             .await;
             self.last_event = Some(Instant::now());
+            self.answered = self.process.stdin.fed();
         }
     }
 

@@ -6,7 +6,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -36,6 +36,8 @@ pub(super) struct Stdin {
     terminated: AtomicBool,
     /// The process is closed.
     ended: AtomicBool,
+    /// Writes that the program got, or is about to.
+    fed: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -75,6 +77,7 @@ struct Queued {
 pub(super) struct StdinWriter {
     queue: mpsc::Receiver<Queued>,
     fd: OwnedFd,
+    fed: Arc<AtomicU64>,
 }
 
 impl Stdin {
@@ -84,6 +87,7 @@ impl Stdin {
             kind: Kind::Absent,
             terminated: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            fed: Arc::default(),
         }
     }
 
@@ -98,14 +102,21 @@ impl Stdin {
                 accepted: Mutex::default(),
             },
         };
+        let fed = Arc::<AtomicU64>::default();
         (
             Self {
                 kind,
                 terminated: AtomicBool::new(false),
                 ended: AtomicBool::new(false),
+                fed: Arc::clone(&fed),
             },
-            StdinWriter { queue, fd },
+            StdinWriter { queue, fd, fed },
         )
+    }
+
+    /// How many writes the program has got: what it says next may be the answer to a new one.
+    pub(super) fn fed(&self) -> u64 {
+        self.fed.load(Ordering::Relaxed)
     }
 
     /// Queues a write once per id.
@@ -241,6 +252,7 @@ impl StdinWriter {
                 _share,
             }) = self.queue.recv().await
             {
+                self.fed.fetch_add(1, Ordering::Relaxed);
                 if write_all(&fd, &chunk).await.is_err() {
                     return;
                 }

@@ -20,8 +20,12 @@ struct Rig {
     begin: Instant,
 }
 
-#[expect(clippy::zombie_processes, reason = "the group waits for it")]
 fn rig() -> Rig {
+    rig_with(Stdin::absent(), None)
+}
+
+#[expect(clippy::zombie_processes, reason = "the group waits for it")]
+fn rig_with(stdin: Stdin, input: Option<StdinWriter>) -> Rig {
     let mut command = std::process::Command::new("sleep");
     let child = command.arg("600").process_group(0).spawn().unwrap();
     let pid = Pid::from_child(&child);
@@ -31,7 +35,7 @@ fn rig() -> Rig {
         "p".to_owned(),
         Facts::default(),
         group,
-        Stdin::absent(),
+        stdin,
         None,
         &Retention {
             bytes: 0,
@@ -41,7 +45,7 @@ fn rig() -> Rig {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).unwrap();
     let outputs = vec![(Stream::Stdout, read)];
     let attachment = Arc::new(Attachment::default());
-    let pump = Pump::new(Arc::clone(&process), attachment, exit, outputs, None).unwrap();
+    let pump = Pump::new(Arc::clone(&process), attachment, exit, outputs, input).unwrap();
     tokio::spawn(pump.run());
     Rig {
         changed: process.changed.subscribe(),
@@ -84,6 +88,28 @@ async fn output_after_a_pause_goes_at_once_and_what_follows_two_milliseconds_lat
     rig.write("c");
     assert_eq!(rig.event().await, 12);
     assert_eq!(rig.chunks(), ["a", "b", "c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn output_after_input_does_not_wait_for_more() {
+    let (mut program, input) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+        .map(|(read, write)| (std::fs::File::from(read), write))
+        .unwrap();
+    let (stdin, writer) = Stdin::open(input, false);
+    let mut rig = rig_with(stdin, Some(writer));
+    for id in 0..3 {
+        let question = Bytes::from_static(b"?");
+        let stdin = &rig.process.stdin;
+        stdin.write(question, format!("{id}")).await.unwrap();
+        // Its turn is when everybody else waits.
+        while std::io::Read::read(&mut program, &mut [0]).is_err() {
+            tokio::task::yield_now().await;
+        }
+        rig.write("!");
+        assert_eq!(rig.event().await, 0);
+    }
+    rig.write("more");
+    assert_eq!(rig.event().await, 2);
 }
 
 #[tokio::test(start_paused = true)]
