@@ -211,8 +211,9 @@ pub const UNCONFIRMED_TIME: Duration = Duration::from_secs(10);
 /// First delay between two attempts to find out whether the peer acknowledges; doubled each time.
 pub const HELLO_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How often a harness tries to find out whether its executor acknowledges: over 25 s.
-pub const HELLO_ATTEMPTS: u32 = 8;
+/// How often that delay is doubled, to 12.8 s. A harness never stops trying: what a path has lost that
+/// was bad for long must not stay unsaid because every hello was lost with it.
+pub const HELLO_DOUBLINGS: u32 = 6;
 
 /// Retransmission timeout before the first measurement. RFC 6298.
 pub const RTO_INITIAL: Duration = Duration::from_secs(1);

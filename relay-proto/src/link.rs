@@ -17,8 +17,8 @@
 //!                  ---- harness: dead ---> another websocket, Resuming
 //! ```
 //!
-//! A harness says hello, a frame with nothing but a statement, right after the handshake and a few
-//! times more. An executor says nothing before it has heard a hello. So both ends of Codex 0.169 see
+//! A harness says hello, a frame with nothing but a statement, right after the handshake and again,
+//! more and more seldom, until it is heard. An executor says nothing before it has heard a hello. So both ends of Codex 0.169 see
 //! at most frames that they ignore. Each end relies on statements only after it is known that frames
 //! with nothing else pass both ways, in case a rendezvous does not forward them: the harness when the
 //! answer comes in such a frame, the executor when the harness says that it did.
@@ -417,8 +417,7 @@ impl Link {
                     && !self.wants_answer
                 {
                     let wait = limits::HELLO_INTERVAL * (1 << times);
-                    let times = times + 1;
-                    *hello = (times < limits::HELLO_ATTEMPTS).then_some((now + wait, times));
+                    *hello = Some((now + wait, (times + 1).min(limits::HELLO_DOUBLINGS)));
                     self.wants_answer = true;
                 }
             }
