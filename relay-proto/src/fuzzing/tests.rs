@@ -1,4 +1,4 @@
-//! The targets with the committed seeds, and with random bytes.
+//! The targets with the committed seeds, which hold a small corpus, and with random bytes.
 
 use std::path::Path;
 
