@@ -57,9 +57,14 @@ async fn commands_outlive_a_rendezvous_that_is_killed_every_second() -> Result<(
     let reconnects = fixture.proxy.opened(End::Executor) - 1;
     eprintln!("{kills} kills, {reconnects} new connections of the executor");
     let tally = load.finish(&fixture, DEADLINE).await?;
-    // Streams wait a minute, and sessions 80 s more; after longer the harness says that it is gone.
-    if churn()? < Duration::from_secs(40) {
+    // A start is asked for again for 70 s and a session tried for 90 s, so nothing is in doubt after a
+    // minute, even if no command got through in all of it.
+    if churn()? <= Duration::from_secs(60) {
         tally.all_exact(40)?;
+    }
+    // A stream that found its executor away a few times is given up before that, and its session goes
+    // on with another.
+    if churn()? < Duration::from_secs(40) {
         tally.only_resumed(4, 4)?;
     }
     ensure!(tally.resumptions > 0, "no stream was resumed");
