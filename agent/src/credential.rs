@@ -8,22 +8,25 @@
 //! | `--token-file` | for each call; while the file is unusable, the last good token is used |
 //! | `EXEC_SERVER_TOKEN`, then `CODEX_API_KEY` | once, and removed from the environment ([`shield()`]) |
 //! | `--registration-bearer-stdin` | once: one line, ended by a newline |
+//! | `--executor-credential-stdin` | as lines come, see [`Rotating`] |
 
+mod rotating;
 mod shield;
 
 use std::{
-    fmt,
     io::{self, BufRead, Read as _},
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
-use futures_util::future::BoxFuture;
 use registry_client::{Credential, CredentialError, CredentialSource, FileBearer, StaticBearer};
 use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
+pub use rotating::{Rotating, RotationError};
 pub use shield::{ShieldError, is_in_environment, shield};
+
+use relay_proto::ids::EnvironmentId;
+use tokio_util::sync::CancellationToken;
 
 use crate::{config::CredentialChoice, events};
 
@@ -49,9 +52,40 @@ pub enum SourceError {
     /// The environment promised a token and has none.
     #[error("no registry credential in EXEC_SERVER_TOKEN or CODEX_API_KEY")]
     Missing,
+    /// The lines on standard input.
+    #[error(transparent)]
+    Rotation(#[from] RotationError),
 }
 
-/// Opens the source that was chosen. Blocks on standard input when that is the one.
+/// A source that was opened.
+#[derive(Debug)]
+pub enum Source {
+    /// One that lasts as long as the program.
+    Lasting(Arc<dyn CredentialSource>),
+    /// One that can end the program.
+    Rotating(Arc<Rotating>),
+}
+
+impl Source {
+    /// What registry calls ask.
+    pub fn credentials(&self) -> Arc<dyn CredentialSource> {
+        match self {
+            Self::Lasting(source) => Arc::clone(source),
+            Self::Rotating(source) => Arc::<Rotating>::clone(source),
+        }
+    }
+
+    /// Why the program ended, if this is the reason.
+    pub fn failure(&self) -> Option<RotationError> {
+        match self {
+            Self::Lasting(_) => None,
+            Self::Rotating(source) => source.failure(),
+        }
+    }
+}
+
+/// Opens the source that was chosen. Waits for standard input when that is the one; credentials for
+/// `environment` alone are taken from there, and what ends it cancels `end`.
 ///
 /// # Errors
 ///
@@ -59,10 +93,25 @@ pub enum SourceError {
 pub async fn open(
     choice: &CredentialChoice,
     from_environment: Option<SecretString>,
+    environment: &EnvironmentId,
+    end: &CancellationToken,
+) -> Result<Source, SourceError> {
+    if *choice == CredentialChoice::Rotating {
+        let source = Rotating::start(environment.clone(), end.clone());
+        let source = source.map_err(RotationError::Read)?;
+        source.first().await?;
+        return Ok(Source::Rotating(Arc::new(source)));
+    }
+    lasting(choice, from_environment).await.map(Source::Lasting)
+}
+
+async fn lasting(
+    choice: &CredentialChoice,
+    from_environment: Option<SecretString>,
 ) -> Result<Arc<dyn CredentialSource>, SourceError> {
     match choice {
         CredentialChoice::TokenFile(path) => {
-            let source = TokenFile::new(path.clone());
+            let source = FileBearer::new(path.clone());
             source.credential().await.map_err(SourceError::Token)?;
             Ok(Arc::new(source))
         }
@@ -70,7 +119,7 @@ pub async fn open(
             let token = from_environment.ok_or(SourceError::Missing)?;
             bearer(token.expose_secret())
         }
-        CredentialChoice::Stdin => {
+        CredentialChoice::Stdin | CredentialChoice::Rotating => {
             events::waiting_for_bearer();
             let line = tokio::task::spawn_blocking(|| first_line(&mut io::stdin().lock()))
                 .await
@@ -107,52 +156,6 @@ fn first_line(input: &mut impl BufRead) -> Result<Zeroizing<String>, SourceError
         }
         None if line.len() == MAX_LINE_BYTES => Err(SourceError::StdinTooLong),
         None => Err(SourceError::StdinClosed),
-    }
-}
-
-/// A token file that may be replaced at any time, by renaming or by writing.
-///
-/// The file is read for each call. While it is absent or empty, which a replacement that is not
-/// atomic makes it for a moment, the last good token is used.
-struct TokenFile {
-    file: FileBearer,
-    last: Mutex<Option<Credential>>,
-}
-
-impl TokenFile {
-    fn new(path: PathBuf) -> Self {
-        Self {
-            file: FileBearer::new(path),
-            last: Mutex::new(None),
-        }
-    }
-
-    async fn read(&self) -> Result<Credential, CredentialError> {
-        let read = self.file.credential().await;
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        match (read, last.as_ref()) {
-            (Ok(credential), _) => {
-                *last = Some(credential.clone());
-                Ok(credential)
-            }
-            (Err(error), Some(previous)) if error.is_retryable() => {
-                events::token_file_unreadable(&events::Chain(&error));
-                Ok(previous.clone())
-            }
-            (Err(error), _) => Err(error),
-        }
-    }
-}
-
-impl CredentialSource for TokenFile {
-    fn credential(&self) -> BoxFuture<'_, Result<Credential, CredentialError>> {
-        Box::pin(self.read())
-    }
-}
-
-impl fmt::Debug for TokenFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("TokenFile")
     }
 }
 
@@ -210,12 +213,12 @@ mod tests {
         let path = directory.path().join("token");
         let choice = CredentialChoice::TokenFile(path.clone());
         assert!(matches!(
-            open(&choice, None).await,
+            lasting(&choice, None).await,
             Err(SourceError::Token(_))
         ));
 
         std::fs::write(&path, "tok-1\n").unwrap();
-        let source = open(&choice, None).await.unwrap();
+        let source = lasting(&choice, None).await.unwrap();
         std::fs::write(&path, "").unwrap();
         assert!(source.credential().await.is_ok());
         std::fs::remove_file(&path).unwrap();

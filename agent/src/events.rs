@@ -178,8 +178,20 @@ pub(crate) fn stream_closed(stream: &StreamId) {
     info!(?stream, "stream closed");
 }
 
-pub(crate) fn token_file_unreadable(error: &dyn fmt::Display) {
-    warn!(%error, "token file cannot be used; keeping the previous token");
+pub(crate) fn secret_file_unusable(problem: &str) {
+    warn!(
+        problem,
+        "a secret of the listener cannot be read again; keeping the last one"
+    );
+}
+
+/// A credential on standard input: the first, or one that takes its place.
+pub(crate) fn executor_credential(first: bool) {
+    if first {
+        info!("received the executor credential");
+    } else {
+        info!("the executor credential was replaced");
+    }
 }
 
 /// Operators are answered.

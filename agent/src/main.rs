@@ -6,13 +6,11 @@ use std::{
 };
 
 use agent::{
-    cli::{Cli, Command},
-    config::Settings,
-    credential, events, first_process,
+    cli::{self, Cli, Command},
+    config, credential, events, first_process,
     program::{self, Failure},
     sandbox,
 };
-use clap::Parser as _;
 
 fn main() -> ExitCode {
     if let Some(code) = sandbox::run_if_first_process() {
@@ -26,17 +24,28 @@ fn main() -> ExitCode {
         Ok(secret) => secret,
         Err(error) => return fail(&Failure::Runtime(error.into())),
     };
-    let cli = Cli::parse();
-    if let Some(Command::Sandbox(arguments)) = &cli.command {
-        return sandbox::command::run(arguments);
-    }
-    let check_only = cli.check_config;
+    let cli = Cli::of_process();
+    let options = match cli.command {
+        None => cli.options,
+        Some(Command::Sandbox(arguments)) => return sandbox::command::run(&arguments),
+        Some(Command::Completions(arguments)) => return printed(arguments.run(cli::command())),
+        Some(Command::Man(arguments)) => return printed(arguments.run(cli::command())),
+        Some(Command::Reference) => {
+            let text = settings::generate::reference(&cli::command(), &config::PROGRAM);
+            return printed(io::stdout().lock().write_all(text.as_bytes()));
+        }
+    };
+    let (check, print) = (options.check_config, options.print_config);
     let lookup = |name: &str| std::env::var(name).ok();
-    let settings = match Settings::resolve(cli, lookup, secret.is_some()) {
+    let (settings, report) = config::load(options, &lookup, secret.is_some());
+    let settings = match settings {
         Ok(settings) => settings,
         Err(error) => return fail(&Failure::Configuration(error.0)),
     };
-    if check_only {
+    if print {
+        return printed(io::stdout().lock().write_all(report.as_bytes()));
+    }
+    if check {
         return ExitCode::SUCCESS;
     }
     events::init_logging();
@@ -50,6 +59,14 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(&failure),
+    }
+}
+
+/// The exit code of something that only prints.
+fn printed(result: io::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&Failure::Runtime(error.into())),
     }
 }
 

@@ -203,11 +203,18 @@ async fn serve_remote(
     })
     .map_err(|error| configuration(&error))?;
     let source = tokio::select! {
-        source = credential::open(&settings.credential, secret) => source,
+        // In this order: a source that has ended the program has something to say.
+        biased;
+        source = credential::open(
+            &settings.credential,
+            secret,
+            &settings.environment,
+            &stop.gracefully,
+        ) => source,
         () = stop.gracefully.cancelled() => return Ok(()),
     };
     let source = source.map_err(|error| match error {
-        SourceError::Stdin(_) => Failure::Runtime(error.into()),
+        SourceError::Stdin(_) | SourceError::Rotation(_) => Failure::Runtime(error.into()),
         error => configuration(&error),
     })?;
     if settings.exit_on_stdin_close {
@@ -215,7 +222,7 @@ async fn serve_remote(
     }
     let error_bodies = match settings.credential {
         // A registry could echo it, and whoever hands it over this way wants it nowhere else.
-        CredentialChoice::Stdin => ErrorBodies::Omitted,
+        CredentialChoice::Stdin | CredentialChoice::Rotating => ErrorBodies::Omitted,
         _ => ErrorBodies::Shown,
     };
     events::starting_remote(
@@ -223,8 +230,8 @@ async fn serve_remote(
         settings.name.as_deref(),
         &settings.base_url.host(),
     );
-    let registry =
-        RegistryClient::new(connector, settings.base_url, source).with_error_bodies(error_bodies);
+    let registry = RegistryClient::new(connector, settings.base_url, source.credentials())
+        .with_error_bodies(error_bodies);
     let identity = Arc::new(random::identity()?);
     // It does what it can from here on; whether the registry can be reached is for `/readyz` to say.
     notify.ready();
@@ -239,7 +246,7 @@ async fn serve_remote(
     .showing(Arc::clone(state))
     .run(stop.now.clone())
     .await;
-    Ok(())
+    source.failure().map_or(Ok(()), |error| Err(error.into()))
 }
 
 fn configuration(error: &(dyn std::error::Error + 'static)) -> Failure {

@@ -39,8 +39,8 @@ fn configuration_errors_exit_64_with_one_line_each() {
                 "error: the registry URL is missing; give --remote URL or set EXEC_SERVER_REMOTE_URL",
                 "error: the environment id is missing; give --environment-id ID or set \
                  EXEC_SERVER_ENVIRONMENT_ID",
-                "error: no registry credential; give --token-file PATH or \
-                 --registration-bearer-stdin, or set EXEC_SERVER_TOKEN or CODEX_API_KEY",
+                "error: no registry credential; give --token-file PATH, --registration-bearer-stdin \
+                 or --executor-credential-stdin, or set EXEC_SERVER_TOKEN or CODEX_API_KEY",
             ][..],
         ),
         (

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use registry_client::{Connector, CredentialSource, RegistryClient, RegistryUrl};
+use registry_client::{
+    Connector, Credential, CredentialSource, RegistryClient, RegistryUrl, StaticBearer,
+};
 use relay_proto::ids::EnvironmentId;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     Client, ClientConfig, Dial, Error,
@@ -43,18 +45,19 @@ impl ConnectOptions {
     }
 }
 
-/// What connects to an executor that listens on a websocket, for [`Client::connect_with`]. Sends
-/// `bearer`, if given, only over TLS or to a loopback address.
+/// What connects to an executor that listens on a websocket, for [`Client::connect_with`]. The
+/// credential, if there is one, is asked for anew with each connection, and sent only over TLS or to a
+/// loopback address.
 ///
 /// # Errors
 ///
 /// [`Error::Misuse`] for an unusable URL.
 pub fn direct(
     url: &str,
-    bearer: Option<&SecretString>,
+    credential: Option<Arc<dyn CredentialSource>>,
     connector: Connector,
 ) -> Result<Arc<dyn Dial>, Error> {
-    Ok(Arc::new(DirectDial::new(connector, url, bearer)?))
+    Ok(Arc::new(DirectDial::new(connector, url, credential)?))
 }
 
 impl Client {
@@ -81,6 +84,15 @@ impl Client {
         connector: Connector,
         config: ClientConfig,
     ) -> Result<Self, Error> {
-        Self::connect_with(direct(url, bearer, connector)?, config).await
+        let credential = match bearer {
+            None => None,
+            Some(bearer) => {
+                let credential = Credential::bearer(bearer.expose_secret())
+                    .map_err(|error| Error::Misuse(format!("the token cannot be used: {error}")))?;
+                let source: Arc<dyn CredentialSource> = Arc::new(StaticBearer::new(credential));
+                Some(source)
+            }
+        };
+        Self::connect_with(direct(url, credential, connector)?, config).await
     }
 }

@@ -13,7 +13,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,20 +38,6 @@ pub trait Source: Send + Sync + 'static {
 
     /// The body of `/status`.
     fn status(&self) -> serde_json::Value;
-}
-
-/// Reads a port, which is one of loopback, or an address with a port.
-///
-/// # Errors
-///
-/// What was expected, if it is neither.
-pub fn parse_address(text: &str) -> Result<SocketAddr, &'static str> {
-    let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let port = text.strip_prefix(':').unwrap_or(text);
-    port.parse()
-        .map(loopback)
-        .or_else(|_| text.parse())
-        .map_err(|_| "expected PORT, for 127.0.0.1, or IP:PORT")
 }
 
 /// A bound admin listener.
@@ -261,22 +247,6 @@ mod tests {
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(body.to_vec()).unwrap())
-    }
-
-    #[test]
-    fn a_port_is_one_of_loopback() {
-        for (text, address) in [
-            ("9000", "127.0.0.1:9000"),
-            (":9000", "127.0.0.1:9000"),
-            ("0", "127.0.0.1:0"),
-            ("192.0.2.1:9000", "192.0.2.1:9000"),
-            ("[::1]:9000", "[::1]:9000"),
-        ] {
-            assert_eq!(parse_address(text).unwrap().to_string(), address);
-        }
-        for text in ["", ":", "localhost:9000", "70000", "192.0.2.1", "-1"] {
-            assert!(parse_address(text).is_err(), "{text}");
-        }
     }
 
     #[tokio::test]

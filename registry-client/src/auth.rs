@@ -6,12 +6,14 @@
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::AsyncReadExt;
+use tracing::debug;
 
 use crate::limits::MAX_CREDENTIAL_BYTES;
 use crate::wire::{ACCOUNT_ID_HEADER, Redacted};
@@ -62,14 +64,16 @@ pub enum CredentialError {
 #[derive(Clone)]
 pub struct StaticBearer(Credential);
 
-/// A bearer in a file, read anew for each call.
+/// A bearer in a file, read anew for each call, so that it may be replaced at any time.
 ///
 /// Reading a few hundred bytes costs less than a registry call by far, and there is no change of
-/// the file that it could miss.
+/// the file that it could miss. While the file is absent or empty, which a replacement that is not
+/// atomic makes it for a moment, and a pipe is after the first time, the last good bearer is used.
 #[derive(Clone)]
 pub struct FileBearer {
     path: PathBuf,
     account_id: Option<HeaderValue>,
+    last: Arc<Mutex<Option<Credential>>>,
 }
 
 impl Credential {
@@ -111,7 +115,7 @@ impl Credential {
     }
 
     /// Puts the credential into the headers of a request.
-    pub(crate) fn apply(self, headers: &mut HeaderMap) {
+    pub fn apply(self, headers: &mut HeaderMap) {
         headers.insert(AUTHORIZATION, self.authorization);
         if let Some(account_id) = self.account_id {
             headers.insert(HeaderName::from_static(ACCOUNT_ID_HEADER), account_id);
@@ -142,6 +146,7 @@ impl FileBearer {
         Self {
             path: path.into(),
             account_id: None,
+            last: Arc::default(),
         }
     }
 
@@ -153,6 +158,22 @@ impl FileBearer {
     pub fn with_account_id(mut self, account_id: &str) -> Result<Self, CredentialError> {
         self.account_id = Some(account_id_header(account_id)?);
         Ok(self)
+    }
+
+    async fn current(&self) -> Result<Credential, CredentialError> {
+        let read = self.read().await;
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match (read, last.as_ref()) {
+            (Ok(credential), _) => {
+                *last = Some(credential.clone());
+                Ok(credential)
+            }
+            (Err(error), Some(previous)) if error.is_retryable() => {
+                debug!(%error, "the credential file cannot be read, using what it held before");
+                Ok(previous.clone())
+            }
+            (Err(error), _) => Err(error),
+        }
     }
 
     async fn read(&self) -> Result<Credential, CredentialError> {
@@ -186,7 +207,7 @@ impl CredentialSource for StaticBearer {
 
 impl CredentialSource for FileBearer {
     fn credential(&self) -> BoxFuture<'_, Result<Credential, CredentialError>> {
-        Box::pin(self.read())
+        Box::pin(self.current())
     }
 }
 
@@ -289,8 +310,13 @@ mod tests {
             assert_eq!(authorization(credential), format!("Bearer {token}"));
         }
         std::fs::write(&path, "").expect("written");
-        let error = source.credential().await.expect_err("empty");
-        assert!(matches!(error, CredentialError::Empty) && error.is_retryable());
+        let credential = source.credential().await.expect("the last one");
+        assert_eq!(authorization(credential), "Bearer tok-2");
+        std::fs::remove_file(&path).expect("removed");
+        let credential = source.credential().await.expect("the last one");
+        assert_eq!(authorization(credential), "Bearer tok-2");
+        std::fs::write(&path, "one two").expect("written");
+        assert!(source.credential().await.is_err());
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use std::fmt;
 use relay_proto::ids::{EnvironmentId, RegistrationId};
 use relay_proto::keys::PublicKey;
 use secrecy::{ExposeSecret, SecretString};
-use url::Url;
+use url::{Host, Url};
 
 use crate::wire::Redacted;
 
@@ -115,6 +115,16 @@ impl RendezvousUrl {
     /// Returns whether the websocket is protected by TLS.
     pub fn is_tls(&self) -> bool {
         self.0.scheme() == "wss"
+    }
+
+    /// Returns whether the host is `localhost` or a loopback address.
+    pub fn is_loopback(&self) -> bool {
+        match self.0.host() {
+            Some(Host::Ipv4(address)) => address.is_loopback(),
+            Some(Host::Ipv6(address)) => address.is_loopback(),
+            Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+            None => false,
+        }
     }
 
     /// Returns host and port, which may be shown.

@@ -5,6 +5,7 @@
 
 mod audit;
 mod drain;
+mod schema;
 mod serve;
 mod token;
 
@@ -13,18 +14,18 @@ use std::fmt;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::audit::Audit;
 use self::drain::Drain;
+pub use self::schema::PROGRAM;
 use self::serve::Serve;
 use self::token::Token;
 use crate::config::ConfigError;
 use crate::events::Chain;
 use crate::listener::StartError;
-use crate::store::{Store, StoreError, database_file};
+use crate::store::StoreError;
 
 /// Environment registry and rendezvous in one process.
 #[derive(Debug, Parser)]
@@ -49,13 +50,13 @@ enum Command {
     Token(Token),
     /// Print who registered, connected, was validated or refused, and which tokens were made and revoked
     Audit(Audit),
-}
-
-#[derive(Debug, Args)]
-struct DataDirectory {
-    /// Directory of the database [default: $XDG_DATA_HOME/exec-cloud or ~/.local/share/exec-cloud]
-    #[arg(long, value_name = "DIR", env = "EXEC_CLOUD_DATA_DIR")]
-    data_dir: Option<PathBuf>,
+    /// Print completions for a shell
+    Completions(settings::Completions),
+    /// Print the man page
+    Man(settings::Manual),
+    /// Print the reference of the settings, in Markdown
+    #[command(hide = true)]
+    Reference,
 }
 
 /// Parses the command line and does what it says.
@@ -73,7 +74,10 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
-    let cli = match Cli::try_parse_from(arguments) {
+    let parsed = command()
+        .try_get_matches_from(arguments)
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => return Err(Failure::usage(&error)),
         // Help and version.
@@ -89,29 +93,26 @@ fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
             Command::Drain(arguments) => drain::run(arguments).await,
             Command::Token(command) => token::run(command).await,
             Command::Audit(arguments) => audit::run(arguments).await,
+            Command::Completions(arguments) => printed(arguments.run(command())),
+            Command::Man(arguments) => printed(arguments.run(command())),
+            Command::Reference => {
+                let text = settings::generate::reference(&command(), &PROGRAM);
+                printed(io::stdout().lock().write_all(text.as_bytes()))
+            }
         }
     })
 }
 
-impl DataDirectory {
-    fn resolve(self) -> Result<PathBuf, Failure> {
-        self.data_dir.map_or_else(default_data_directory, Ok)
-    }
-
-    /// Opens a database that must be there: a wrong directory must not look like an empty list.
-    async fn open_existing(self) -> Result<Store, Failure> {
-        let directory = self.resolve()?;
-        if !database_file(&directory).is_file() {
-            return Err(Failure::configuration(&ConfigError::new(
-                "there is no database in the data directory".to_owned(),
-                "give the --data-dir of the server",
-            )));
-        }
-        Ok(Store::open(&directory).await?)
-    }
+/// The command line with variables and defaults in its help.
+fn command() -> clap::Command {
+    settings::generate::describe(Cli::command(), &PROGRAM)
 }
 
-fn default_data_directory() -> Result<PathBuf, Failure> {
+fn printed(result: io::Result<()>) -> Result<(), Failure> {
+    result.map_err(|error| Failure::runtime(&error))
+}
+
+fn default_data_directory() -> Result<PathBuf, ConfigError> {
     let absolute = |name| {
         std::env::var_os(name)
             .map(PathBuf::from)
@@ -121,35 +122,12 @@ fn default_data_directory() -> Result<PathBuf, Failure> {
         .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
         .map(|base| base.join("exec-cloud"))
         .ok_or_else(|| {
-            Failure::configuration(&ConfigError::new(
+            ConfigError::new(
                 "there is neither XDG_DATA_HOME nor HOME".to_owned(),
                 "give --data-dir",
-            ))
+            )
         })
 }
-
-/// Reads `500ms`, `5s`, `2m`, `1h`; a day at most.
-fn parse_period(text: &str) -> Result<Duration, &'static str> {
-    const HINT: &str = "expected a number with ms, s, m or h, at most a day, for example 5s";
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let millis: u64 = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return Err(HINT),
-    };
-    number
-        .parse()
-        .ok()
-        .and_then(|number: u64| number.checked_mul(millis))
-        .filter(|millis| *millis <= LONGEST_PERIOD_MS)
-        .map(Duration::from_millis)
-        .ok_or(HINT)
-}
-
-const LONGEST_PERIOD_MS: u64 = 24 * 60 * 60 * 1_000;
 
 fn print(line: &str) {
     // A reader that is gone does not stop a server.
@@ -219,41 +197,24 @@ const MISUSED: u8 = 64;
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
-    fn periods_have_a_unit() {
-        for (text, millis) in [
-            ("0s", 0),
-            ("250ms", 250),
-            ("2m", 120_000),
-            ("24h", 86_400_000),
-        ] {
-            assert_eq!(
-                parse_period(text),
-                Ok(Duration::from_millis(millis)),
-                "{text}"
-            );
-        }
-        for text in [
-            "",
-            "5",
-            "s",
-            "-1s",
-            "1.5s",
-            "5 s",
-            "1d",
-            "25h",
-            "99999999999999999999s",
-        ] {
-            assert!(parse_period(text).is_err(), "{text}");
-        }
+    fn command_line_is_consistent() {
+        command().debug_assert();
+        let others = ["config", "check_config", "print_config"];
+        let command = Cli::command();
+        let serve = command.find_subcommand("serve").unwrap();
+        let undeclared = settings::generate::undeclared(serve, &PROGRAM, &others);
+        assert_eq!(undeclared, [""; 0]);
     }
 
     #[test]
-    fn command_line_is_consistent() {
-        Cli::command().debug_assert();
+    fn reference_in_the_documentation_is_fresh() {
+        let reference = settings::generate::reference(&command(), &PROGRAM);
+        assert!(
+            include_str!("../../docs/configuration.md").contains(&reference),
+            "run `cargo run -p xtask -- reference`"
+        );
     }
 }

@@ -58,6 +58,9 @@ pub const AUTHORIZATION_TTL: Duration = Duration::from_secs(90);
 /// How often revoked and expired tokens are looked for among the live sockets.
 pub const REVOCATION_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How often the TLS files are looked at for a change, which is reading them.
+pub const TLS_INTERVAL: Duration = Duration::from_secs(5);
+
 /// How long audit records are kept. The database refuses to remove them in their first 90 days.
 pub const AUDIT_RETENTION: Duration = Duration::from_secs(180 * 24 * 60 * 60);
 

@@ -8,6 +8,8 @@
 //! | `nightly [PART...]` | what takes too long for every change: seeds, long scenes, fuzzing |
 //! | `tidy` | the checks on the sources alone |
 //! | `conformance` | the recorded scenarios of the reference, over every transport |
+//! | `reference` | writes `docs/configuration.md` |
+//! | `share DIR` | completions and man pages of all programs |
 //! | `prepare` | what the end-to-end tests need, printed for a shell to evaluate |
 //!
 //! Responsible for running other programs in the right order with the right environment. What a
@@ -21,6 +23,7 @@ mod cache;
 mod commands;
 mod conformance;
 mod deny;
+mod generated;
 mod nightly;
 mod packages;
 mod report;
@@ -30,7 +33,7 @@ mod test;
 mod tidy;
 mod up;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use anyhow::{Result, bail};
 
@@ -61,6 +64,8 @@ fn run(command: Option<&str>, rest: &[String]) -> Result<ExitCode> {
         (Some("nightly"), args) => nightly::run(args),
         (Some("tidy"), []) => tidy::run(),
         (Some("conformance"), []) => conformance(),
+        (Some("reference"), []) => generated::reference(),
+        (Some("share"), [directory]) => generated::share(Path::new(directory)),
         (Some("prepare"), []) => prepare(),
         (Some("help" | "--help" | "-h"), []) => {
             eprintln!("{USAGE}");
@@ -98,5 +103,7 @@ const USAGE: &str = "usage:
   cargo run -q -p xtask -- nightly [PART...]       run seeds, scenes, fuzz or all of them, at length
                            --seeds N --scene-secs N --fuzz-secs N
   cargo run -q -p xtask -- tidy                    run the checks on the sources
+  cargo run -q -p xtask -- reference               write docs/configuration.md
+  cargo run -q -p xtask -- share DIR               write completions and man pages below DIR
   cargo run -q -p xtask -- conformance             play the conformance scenarios
   eval \"$(cargo run -q -p xtask -- prepare)\"      set up a shell for cargo nextest run -p e2e-tests";

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use crate::{
     commands::{cargo, output, root},
-    specification,
+    generated, specification,
 };
 
 /// Runs all checks and prints what they found.
@@ -52,6 +52,7 @@ pub(crate) fn findings() -> Result<Vec<String>> {
         findings.extend(file_findings(Path::new(file), &text));
     }
     findings.extend(specification::findings(&root)?);
+    findings.extend(generated::findings(&root));
     let tree = output(
         cargo()?
             .args(["tree", "--package", "server", "--edges", "normal"])

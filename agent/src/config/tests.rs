@@ -3,9 +3,10 @@ use std::io::Write as _;
 use clap::Parser as _;
 
 use super::*;
+use crate::cli::Cli;
 
-fn cli(arguments: &[&str]) -> Cli {
-    Cli::parse_from(std::iter::once("exec-server").chain(arguments.iter().copied()))
+fn cli(arguments: &[&str]) -> Options {
+    Cli::parse_from(std::iter::once("exec-server").chain(arguments.iter().copied())).options
 }
 
 fn resolve(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
@@ -30,6 +31,9 @@ fn problems(arguments: &[&str], variables: &[(&str, &str)]) -> Vec<String> {
     resolve(arguments, variables).unwrap_err().0
 }
 
+const REMOTE_URL: &str = "EXEC_SERVER_REMOTE_URL";
+const ENVIRONMENT_ID: &str = "EXEC_SERVER_ENVIRONMENT_ID";
+const EXIT_ON_STDIN_CLOSE: &str = "EXEC_SERVER_EXIT_ON_STDIN_CLOSE";
 const TOKEN: (&str, &str) = ("EXEC_SERVER_TOKEN", "t");
 
 #[test]
@@ -139,11 +143,11 @@ fn all_problems_are_reported_at_once() {
             &[(EXIT_ON_STDIN_CLOSE, "1")]
         ),
         [
+            "EXEC_SERVER_EXIT_ON_STDIN_CLOSE cannot be used: expected true or false",
             "the registry URL is missing; give --remote URL or set EXEC_SERVER_REMOTE_URL",
             "the environment id is missing; give --environment-id ID or set EXEC_SERVER_ENVIRONMENT_ID",
-            "EXEC_SERVER_EXIT_ON_STDIN_CLOSE must be `true` or `false`",
-            "no registry credential; give --token-file PATH or --registration-bearer-stdin, \
-             or set EXEC_SERVER_TOKEN or CODEX_API_KEY",
+            "no registry credential; give --token-file PATH, --registration-bearer-stdin or \
+             --executor-credential-stdin, or set EXEC_SERVER_TOKEN or CODEX_API_KEY",
             "websocket auth flags require a listener; remove them or --remote",
         ]
     );
@@ -315,4 +319,87 @@ fn retention_of_output_has_ranges() {
     let from_file = output(&["--config", file.to_str().unwrap()]);
     assert_eq!(from_file.bytes, Some(2_000_000));
     assert_eq!(from_file.directory, Some(directory.path().join(".")));
+}
+
+#[test]
+fn every_setting_is_taken_from_all_sources() {
+    let nothing = |_: &str| None;
+    let mut layers = Layers::open(&PROGRAM, &nothing, None, None);
+    schema::merge(&mut Options::default(), &mut layers);
+    assert_eq!(layers.forgotten(), [""; 0]);
+    assert_eq!(layers.take_problems(), [""; 0]);
+}
+
+#[test]
+fn the_most_specific_source_of_a_credential_decides() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(
+        file,
+        "token_file = '/file'\nremote = 'https://r'\nenvironment_id = 'e'"
+    )
+    .unwrap();
+    let path = file.path().to_str().unwrap();
+    let in_file = CredentialChoice::TokenFile("/file".into());
+    let in_variable = CredentialChoice::TokenFile("/variable".into());
+    let rotating = ("EXEC_SERVER_EXECUTOR_CREDENTIAL_STDIN", "true");
+    for (arguments, variables, expected) in [
+        (&[][..], &[][..], in_file),
+        (&[], &[("EXEC_SERVER_TOKEN_FILE", "/variable")], in_variable),
+        (
+            &[],
+            &[("EXEC_SERVER_TOKEN_FILE", "/variable"), TOKEN],
+            CredentialChoice::Environment,
+        ),
+        (&[], &[rotating, TOKEN], CredentialChoice::Rotating),
+        (
+            &["--registration-bearer-stdin"],
+            &[rotating],
+            CredentialChoice::Stdin,
+        ),
+        (
+            &["--token-file", "/flag"],
+            &[rotating, TOKEN],
+            CredentialChoice::TokenFile("/flag".into()),
+        ),
+    ] {
+        let arguments = [&["--config", path][..], arguments].concat();
+        let settings = resolve(&arguments, variables).unwrap();
+        assert_eq!(remote_of(settings).credential, expected, "{arguments:?}");
+    }
+}
+
+#[test]
+fn standard_input_is_for_one_thing() {
+    let remote = ["--remote", "https://r", "--environment-id", "e"];
+    let both = [
+        ("EXEC_SERVER_EXECUTOR_CREDENTIAL_STDIN", "true"),
+        ("EXEC_SERVER_REGISTRATION_BEARER_STDIN", "true"),
+    ];
+    assert!(problems(&remote, &both)[0].starts_with("standard input can hold one credential"));
+    let closing = [both[0], (EXIT_ON_STDIN_CLOSE, "true")];
+    assert!(problems(&remote, &closing)[0].starts_with("--exit-on-stdin-close would read"));
+}
+
+#[test]
+fn the_report_says_where_settings_are_from_and_shows_no_secret() {
+    let lookup =
+        |name: &str| (name == "EXEC_SERVER_WS_TOKEN_SHA256").then(|| "5ec3e7".repeat(10) + "aaaa");
+    let arguments = [
+        "--listen",
+        "ws://127.0.0.1:7",
+        "--ws-auth",
+        "capability-token",
+    ];
+    let (settings, report) = load(cli(&arguments), &lookup, true);
+    assert!(settings.is_ok());
+    for line in [
+        "listen = \"ws://127.0.0.1:7\" # flag --listen\n",
+        "ws_auth = \"capability-token\" # flag --ws-auth\n",
+        "# ws_token_sha256: set by variable EXEC_SERVER_WS_TOKEN_SHA256, not shown\n",
+        "# Registry token: set by a variable, not shown\n",
+        "# grace_period: 5s, by default\n",
+    ] {
+        assert!(report.contains(line), "{line} in {report}");
+    }
+    assert!(!report.contains("5ec3e7"), "{report}");
 }

@@ -4,25 +4,36 @@
 //! A token in the query is never looked at, because queries end up in logs.
 
 use std::{
-    fmt, fs,
-    path::{Path, PathBuf},
+    fmt,
+    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
 use aws_lc_rs::{constant_time::verify_slices_are_equal, digest};
 use http::{HeaderMap, header};
-use zeroize::Zeroizing;
 
-use super::jwt::{JwtError, Verifier};
+use super::{
+    jwt::{JwtError, Verifier},
+    secret::SecretFile,
+};
 
 /// The value of `--ws-auth`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum AuthMode {
     /// One fixed token.
     CapabilityToken,
     /// A JSON web token signed with a shared secret (HS256).
     SignedBearerToken,
+}
+
+impl settings::Value for AuthMode {
+    fn parse(text: &str) -> Result<Self, String> {
+        settings::value::parse_choice(text)
+    }
+
+    fn show(&self) -> String {
+        settings::value::show_choice(self)
+    }
 }
 
 /// The `--ws-*` flags as given, before they are checked.
@@ -50,9 +61,13 @@ pub struct WebSocketAuth(Check);
 enum Check {
     /// Digest of the one token. Comparing digests makes the comparison independent of the
     /// lengths, and the token itself need not be kept.
-    CapabilityToken([u8; DIGEST_BYTES]),
-    SignedBearerToken(Box<Verifier>),
+    CapabilityToken(Digest),
+    /// The same, of a token in a file.
+    CapabilityTokenFile(SecretFile<Digest>),
+    SignedBearerToken(SecretFile<Verifier>),
 }
+
+type Digest = [u8; DIGEST_BYTES];
 
 /// Why an upgrade was refused. The text goes to the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -102,19 +117,20 @@ impl AuthOptions {
                 problems.push(format!("`{flag}` requires `--ws-auth signed-bearer-token`"));
             }
         }
-        let digest = match (self.token_file, self.token_sha256) {
+        let check = match (self.token_file, self.token_sha256) {
             (Some(_), Some(_)) => Err(BOTH_TOKENS.to_owned()),
             (None, None) => Err(NO_TOKEN.to_owned()),
-            (None, Some(hex)) => parse_digest(&hex),
-            (Some(path), None) => read_secret("--ws-token-file", &path).and_then(|token| {
+            (None, Some(hex)) => parse_digest(&hex).map(Check::CapabilityToken),
+            (Some(path), None) => SecretFile::open("--ws-token-file", path, |token| {
                 if token.is_empty() {
                     return Err("`--ws-token-file` names an empty file".to_owned());
                 }
-                Ok(sha256(&token))
-            }),
+                Ok(sha256(token))
+            })
+            .map(Check::CapabilityTokenFile),
         };
-        match digest {
-            Ok(digest) if problems.is_empty() => Ok(WebSocketAuth(Check::CapabilityToken(digest))),
+        match check {
+            Ok(check) if problems.is_empty() => Ok(WebSocketAuth(check)),
             Ok(_) => Err(problems),
             Err(problem) => {
                 problems.push(problem);
@@ -133,26 +149,26 @@ impl AuthOptions {
                 problems.push(format!("`{flag}` requires `--ws-auth capability-token`"));
             }
         }
-        let secret = match self.shared_secret_file {
+        let skew = self
+            .max_clock_skew_secs
+            .map_or(DEFAULT_CLOCK_SKEW, Duration::from_secs);
+        let (issuer, audience) = (self.issuer, self.audience);
+        let verifier = match self.shared_secret_file {
             None => Err(NO_SECRET.to_owned()),
-            Some(path) => read_secret("--ws-shared-secret-file", &path).and_then(|secret| {
+            Some(path) => SecretFile::open("--ws-shared-secret-file", path, move |secret| {
                 if secret.len() < MIN_SECRET_BYTES {
                     return Err(format!(
                         "`--ws-shared-secret-file` holds {} bytes; at least {MIN_SECRET_BYTES} are required",
                         secret.len()
                     ));
                 }
-                Ok(secret)
+                let (issuer, audience) = (issuer.clone(), audience.clone());
+                Ok(Verifier::new(secret, issuer, audience, skew))
             }),
         };
-        match secret {
-            Ok(secret) if problems.is_empty() => {
-                let skew = self
-                    .max_clock_skew_secs
-                    .map_or(DEFAULT_CLOCK_SKEW, Duration::from_secs);
-                Ok(WebSocketAuth(Check::SignedBearerToken(Box::new(
-                    Verifier::new(&secret, self.issuer, self.audience, skew),
-                ))))
+        match verifier {
+            Ok(verifier) if problems.is_empty() => {
+                Ok(WebSocketAuth(Check::SignedBearerToken(verifier)))
             }
             Ok(_) => Err(problems),
             Err(problem) => {
@@ -167,12 +183,13 @@ impl WebSocketAuth {
     /// Accepts the `Authorization` header of an upgrade request.
     pub(super) fn check(&self, headers: &HeaderMap, now: SystemTime) -> Result<(), Refusal> {
         let token = bearer(headers)?;
+        let compare = |expected: &Digest| {
+            verify_slices_are_equal(&sha256(token.as_bytes()), expected).map_err(|_| Refusal::Token)
+        };
         match &self.0 {
-            Check::CapabilityToken(expected) => {
-                verify_slices_are_equal(&sha256(token.as_bytes()), expected)
-                    .map_err(|_| Refusal::Token)
-            }
-            Check::SignedBearerToken(verifier) => Ok(verifier.check(token, now)?),
+            Check::CapabilityToken(expected) => compare(expected),
+            Check::CapabilityTokenFile(file) => compare(&file.current()),
+            Check::SignedBearerToken(file) => Ok(file.current().check(token, now)?),
         }
     }
 }
@@ -180,7 +197,9 @@ impl WebSocketAuth {
 impl fmt::Debug for WebSocketAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Check::CapabilityToken(_) => "WebSocketAuth(capability token)",
+            Check::CapabilityToken(_) | Check::CapabilityTokenFile(_) => {
+                "WebSocketAuth(capability token)"
+            }
             Check::SignedBearerToken(_) => "WebSocketAuth(signed bearer token)",
         })
     }
@@ -207,17 +226,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
     }
 }
 
-/// Reads a secret and removes the white space around it.
-///
-/// Errors name the flag, not the path: paths of users' files stay out of texts.
-fn read_secret(flag: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let content = Zeroizing::new(
-        fs::read(path).map_err(|error| format!("`{flag}` cannot be read: {}", error.kind()))?,
-    );
-    Ok(Zeroizing::new(content.trim_ascii().to_vec()))
-}
-
-fn parse_digest(hex: &str) -> Result<[u8; DIGEST_BYTES], String> {
+fn parse_digest(hex: &str) -> Result<Digest, String> {
     let problem = || {
         format!(
             "`--ws-token-sha256` must be {} hexadecimal digits",
@@ -235,7 +244,7 @@ fn parse_digest(hex: &str) -> Result<[u8; DIGEST_BYTES], String> {
     Ok(digest)
 }
 
-fn sha256(data: &[u8]) -> [u8; DIGEST_BYTES] {
+fn sha256(data: &[u8]) -> Digest {
     let mut digest = [0; DIGEST_BYTES];
     digest.copy_from_slice(digest::digest(&digest::SHA256, data).as_ref());
     digest

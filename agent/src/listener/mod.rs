@@ -18,6 +18,7 @@ mod answer;
 mod auth;
 mod budget;
 mod jwt;
+mod secret;
 mod stdio;
 mod websocket;
 

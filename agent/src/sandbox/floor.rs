@@ -32,6 +32,16 @@ pub enum FloorKind {
     WorkspaceWrite,
 }
 
+impl settings::Value for FloorKind {
+    fn parse(text: &str) -> Result<Self, String> {
+        settings::value::parse_choice(text)
+    }
+
+    fn show(&self) -> String {
+        settings::value::show_choice(self)
+    }
+}
+
 /// What every sandbox of an executor is made with.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ground {

@@ -3,12 +3,11 @@
 //! One JSON message per websocket message. There is no registry, no relay and no encryption of our
 //! own here: it is for executors on this machine, or behind a TLS terminator.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use registry_client::{ConnectError, Connector, RendezvousUrl};
-use secrecy::{ExposeSecret, SecretString};
+use registry_client::{ConnectError, Connector, CredentialSource, RendezvousUrl};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::mpsc,
@@ -18,11 +17,10 @@ use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         Message, Utf8Bytes,
-        http::{HeaderMap, HeaderValue, header::AUTHORIZATION},
+        http::HeaderMap,
         protocol::{Role, WebSocketConfig},
     },
 };
-use url::{Host, Url};
 
 use super::connect_error;
 use crate::{Dial, Error, Transport, limits, transport::DialFuture};
@@ -31,39 +29,43 @@ use crate::{Dial, Error, Transport, limits, transport::DialFuture};
 pub(crate) struct DirectDial {
     connector: Connector,
     url: RendezvousUrl,
-    headers: HeaderMap,
+    credential: Option<Arc<dyn CredentialSource>>,
 }
 
 impl DirectDial {
-    /// Checks the URL and the bearer.
+    /// Checks the URL, and whether a credential may go there.
     pub(crate) fn new(
         connector: Connector,
         url: &str,
-        bearer: Option<&SecretString>,
+        credential: Option<Arc<dyn CredentialSource>>,
     ) -> Result<Self, Error> {
         let parsed = RendezvousUrl::parse(url).map_err(|error| {
             let text = error.to_string().replace("rendezvous url", "executor url");
             Error::Misuse(text)
         })?;
-        let mut headers = HeaderMap::new();
-        if let Some(bearer) = bearer {
-            if !parsed.is_tls() && !is_loopback(url) {
-                return Err(Error::Misuse(
-                    "a token for an executor url needs wss:// or a loopback address".into(),
-                ));
-            }
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", bearer.expose_secret()))
-                .map_err(|_| {
-                    Error::Misuse("the token has characters that a header cannot hold".into())
-                })?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
+        if credential.is_some() && !parsed.is_tls() && !parsed.is_loopback() {
+            return Err(Error::Misuse(
+                "a token for an executor url needs wss:// or a loopback address".into(),
+            ));
         }
         Ok(Self {
             connector,
             url: parsed,
-            headers,
+            credential,
         })
+    }
+
+    async fn headers(&self) -> Result<HeaderMap, Error> {
+        let mut headers = HeaderMap::new();
+        if let Some(source) = &self.credential {
+            let unusable = |error| Error::Refused(format!("the token cannot be used: {error}"));
+            source
+                .credential()
+                .await
+                .map_err(unusable)?
+                .apply(&mut headers);
+        }
+        Ok(headers)
     }
 }
 
@@ -71,19 +73,19 @@ impl Dial for DirectDial {
     fn dial<'a>(&'a self, _pinned: Option<&'a relay_proto::keys::PublicKey>) -> DialFuture<'a> {
         Box::pin(async {
             let context = format!("executor at {}", self.url.host());
-            let socket = self
-                .connector
-                .websocket(&self.url, self.headers.clone())
-                .await
-                .map_err(|error| match error {
-                    // The address does not change, so neither does the answer.
-                    ConnectError::Rejected {
-                        status: 401 | 403, ..
-                    } => {
-                        Error::Refused(format!("{context} refused the connection: check the token"))
-                    }
-                    error => connect_error(&context, error),
-                })?;
+            let headers = self.headers().await?;
+            let socket =
+                self.connector.websocket(&self.url, headers).await.map_err(
+                    |error| match error {
+                        // The address does not change, so neither does the answer.
+                        ConnectError::Rejected {
+                            status: 401 | 403, ..
+                        } => Error::Refused(format!(
+                            "{context} refused the connection: check the token"
+                        )),
+                        error => connect_error(&context, error),
+                    },
+                )?;
             // The connector's websocket has the relay's small message limit. Nothing was read from
             // it yet, so the raw stream can be wrapped anew with this protocol's own.
             let config = WebSocketConfig::default()
@@ -165,25 +167,16 @@ fn text(bytes: Bytes) -> Message {
     }
 }
 
-fn is_loopback(url: &str) -> bool {
-    let Ok(url) = Url::parse(url) else {
-        return false;
-    };
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-        None => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn token_is_sent_only_where_nobody_can_listen() {
-        let bearer = SecretString::from("secret");
+        let credential = registry_client::Credential::bearer("secret").unwrap();
+        let bearer = || -> Arc<dyn CredentialSource> {
+            Arc::new(registry_client::StaticBearer::new(credential.clone()))
+        };
         for (url, allowed) in [
             ("ws://127.0.0.1:9", true),
             ("ws://[::1]:9", true),
@@ -193,7 +186,7 @@ mod tests {
             ("ws://192.0.2.1:9", false),
         ] {
             let connector = Connector::new(registry_client::ConnectorConfig::default()).unwrap();
-            let dial = DirectDial::new(connector, url, Some(&bearer));
+            let dial = DirectDial::new(connector, url, Some(bearer()));
             assert_eq!(dial.is_ok(), allowed, "{url}");
         }
     }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
+use super::schema::DataDirectory;
 use super::token::parse_duration;
-use super::{DataDirectory, Failure, print};
+use super::{Failure, print};
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::store::{AuditFilter, AuditRecord};
 

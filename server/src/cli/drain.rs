@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{DataDirectory, FAILED, Failure, parse_period, print};
+use settings::Period;
+
+use super::schema::DataDirectory;
+use super::{FAILED, Failure, print};
 use crate::config::{ConfigError, DrainConfig};
 use crate::control::{Commander, DrainOrder};
 
@@ -13,11 +16,16 @@ pub(super) struct Drain {
     #[command(flatten)]
     data: DataDirectory,
     /// When peers are told to come back, such as 2s [default: as the server was started with]
-    #[arg(long, value_name = "DURATION", value_parser = parse_period)]
-    retry_after: Option<Duration>,
+    // Not the ids of the server's settings: no variable gives these.
+    #[arg(id = "retry_after_now", long = "retry-after", value_name = "DURATION")]
+    retry_after: Option<Period>,
     /// How long all of it may take, such as 30s [default: as the server was started with]
-    #[arg(long, value_name = "DURATION", value_parser = parse_period)]
-    drain_timeout: Option<Duration>,
+    #[arg(
+        id = "drain_timeout_now",
+        long = "drain-timeout",
+        value_name = "DURATION"
+    )]
+    drain_timeout: Option<Period>,
     /// Do not wait until the server has ended
     #[arg(long)]
     no_wait: bool,
@@ -40,7 +48,7 @@ fn drain(arguments: Drain) -> Result<(), Failure> {
             "give the --data-dir of a running server",
         )));
     };
-    let millis = |period: Duration| u64::try_from(period.as_millis()).ok();
+    let millis = |period: Period| u64::try_from(period.get().as_millis()).ok();
     let pid = commander
         .drain(DrainOrder {
             retry_after_ms: arguments.retry_after.and_then(millis),
@@ -53,7 +61,7 @@ fn drain(arguments: Drain) -> Result<(), Failure> {
     }
     let expected = arguments
         .drain_timeout
-        .unwrap_or_else(|| DrainConfig::default().timeout);
+        .map_or_else(|| DrainConfig::default().timeout, Period::get);
     match commander.stopped(expected.max(SHORTEST_WAIT).saturating_add(MARGIN)) {
         Ok(true) => {
             print(&format!("drained, process {pid}"));

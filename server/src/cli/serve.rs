@@ -1,109 +1,97 @@
 //! `exec-cloud serve`: from arguments to a configuration, signals, logging.
 
-use std::io;
-use std::net::SocketAddr;
+use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::pin;
-use std::time::Duration;
 
 use clap::Args;
 use ops::notify::Notify;
 use rustix::process::{Resource, getrlimit, setrlimit};
+use settings::{Layers, LocalAddress, Period};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::{DataDirectory, Failure, default_data_directory, parse_period, print};
+use super::schema::{self, DataDirectory, PROGRAM};
+use super::{Failure, default_data_directory, print};
 use crate::auth::Access;
 use crate::config::{ConfigError, DrainConfig, ServeConfig, Storage, TlsFiles};
 use crate::events;
-use crate::listener::Server;
+use crate::limits;
+use crate::listener::{Server, StartError};
 use crate::rendezvous::url::PublicUrl;
+use crate::tls::{Tls, TlsError};
 
 #[derive(Debug, Args)]
 pub(super) struct Serve {
-    /// Address to listen on; port 0 picks one
-    #[arg(
-        long,
-        value_name = "IP:PORT",
-        default_value = "127.0.0.1:7700",
-        env = "EXEC_CLOUD_LISTEN"
-    )]
-    listen: SocketAddr,
     #[command(flatten)]
-    data: DataDirectory,
-    /// Base URL under which clients reach the server [default: the listening address]
-    #[arg(long, value_name = "URL", env = "EXEC_CLOUD_PUBLIC_URL")]
-    public_url: Option<String>,
-    /// PEM file with the certificate chain
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "tls_key",
-        env = "EXEC_CLOUD_TLS_CERT"
-    )]
-    tls_cert: Option<PathBuf>,
-    /// PEM file with the private key
-    #[arg(
-        long,
-        value_name = "FILE",
-        requires = "tls_cert",
-        env = "EXEC_CLOUD_TLS_KEY"
-    )]
-    tls_key: Option<PathBuf>,
+    options: Options,
+    /// Check the configuration and exit
+    #[arg(long)]
+    check_config: bool,
+    /// Show the settings in force, and the source of each, and exit
+    #[arg(long)]
+    print_config: bool,
+}
+
+/// Flags, and after [`schema::merge`] what is in force of all sources.
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// Address to listen on; port 0 picks one
+    #[arg(long, value_name = "IP:PORT")]
+    pub(super) listen: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(super) data: DataDirectory,
+    /// Base URL under which clients reach the server, the listening address if not given
+    #[arg(long, value_name = "URL")]
+    pub(super) public_url: Option<String>,
+    /// PEM file with the certificate chain; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub(super) tls_cert: Option<PathBuf>,
+    /// PEM file with the private key; read again when it changes
+    #[arg(long, value_name = "FILE")]
+    pub(super) tls_key: Option<PathBuf>,
     /// Take any bearer token; on loopback only; keeps nothing unless --data-dir is given
     #[arg(long)]
-    dev: bool,
+    pub(super) dev: bool,
     /// A proxy in front does TLS and sets X-Forwarded-For: allow plain HTTP on any address
     #[arg(long)]
-    behind_proxy: bool,
+    pub(super) behind_proxy: bool,
     /// Take the place of a server that runs on the same data directory, if there is one: it gives away
     /// its listening socket, drains and ends, and nobody finds the port closed
     #[arg(long)]
-    take_over: bool,
+    pub(super) take_over: bool,
     /// Where operators find /livez, /readyz, /metrics and /status: a port of 127.0.0.1, or IP:PORT
-    #[arg(
-        long,
-        value_name = "[IP:]PORT",
-        value_parser = ops::admin::parse_address,
-        env = "EXEC_CLOUD_ADMIN_LISTEN"
-    )]
-    admin_listen: Option<SocketAddr>,
+    #[arg(long, value_name = "[IP:]PORT")]
+    pub(super) admin_listen: Option<LocalAddress>,
     /// How long draining may take, upon SIGTERM or `exec-cloud drain`, before what is left is cut off
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "10s",
-        value_parser = parse_period,
-        env = "EXEC_CLOUD_DRAIN_TIMEOUT"
-    )]
-    drain_timeout: Duration,
+    #[arg(long, value_name = "DURATION")]
+    pub(super) drain_timeout: Option<Period>,
     /// How long to be not ready before peers are sent away, so that a load balancer notices
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "0s",
-        value_parser = parse_period,
-        env = "EXEC_CLOUD_DRAIN_DELAY"
-    )]
-    drain_delay: Duration,
+    #[arg(long, value_name = "DURATION")]
+    pub(super) drain_delay: Option<Period>,
     /// When peers that are sent away are told to come back
-    #[arg(
-        long,
-        value_name = "DURATION",
-        default_value = "500ms",
-        value_parser = parse_period,
-        env = "EXEC_CLOUD_RETRY_AFTER"
-    )]
-    retry_after: Duration,
+    #[arg(long, value_name = "DURATION")]
+    pub(super) retry_after: Option<Period>,
 }
 
 /// Serves until a signal says to stop.
 pub(super) async fn run(arguments: Serve) -> Result<(), Failure> {
+    let lookup = schema::lookup();
+    let (config, report) = load(arguments.options, &lookup);
+    let config = config.map_err(|problems| schema::refused(&problems))?;
+    if arguments.print_config {
+        return super::printed(io::stdout().lock().write_all(report.as_bytes()));
+    }
+    if arguments.check_config {
+        return Ok(());
+    }
     log_to_stderr();
     take_descriptors();
-    let server = Server::bind(arguments.into_config()?).await?;
+    let server = Server::bind(config).await?;
     let mut signals = Signals::new().map_err(|error| Failure::runtime(&error))?;
     print(&format!("listening on {}", server.url()));
     if let Some(address) = server.admin_address() {
@@ -116,6 +104,8 @@ pub(super) async fn run(arguments: Serve) -> Result<(), Failure> {
     let mut keep_alive = pin!(notify.keep_alive());
     let shutdown = CancellationToken::new();
     let tls = server.tls();
+    let mut looked_at = interval(limits::TLS_INTERVAL);
+    looked_at.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let force = CancellationToken::new();
     let mut serving = pin!(server.run_until(shutdown.clone(), force.clone()));
     loop {
@@ -126,13 +116,17 @@ pub(super) async fn run(arguments: Serve) -> Result<(), Failure> {
                 told = true;
                 notify.stopping();
             }
+            _ = looked_at.tick(), if tls.is_some() => {
+                if let Some(tls) = tls.clone() {
+                    // Files may be on a disk that is slow.
+                    let found = tokio::task::spawn_blocking(move || tls.refresh()).await;
+                    told_of(found.ok().flatten());
+                }
+            }
             signal = signals.next() => match (signal, &tls) {
                 (Signal::Stop, _) if shutdown.is_cancelled() => force.cancel(),
                 (Signal::Stop, _) => shutdown.cancel(),
-                (Signal::Reload, Some(tls)) => match tls.reload() {
-                    Ok(()) => events::tls_reloaded(Ok(())),
-                    Err(error) => events::tls_reloaded(Err(&error)),
-                },
+                (Signal::Reload, Some(tls)) => told_of(Some(tls.reload())),
                 (Signal::Reload, None) => {}
             },
         }
@@ -148,44 +142,98 @@ fn take_descriptors() {
     let _ = setrlimit(Resource::Nofile, limit);
 }
 
-impl Serve {
-    fn into_config(self) -> Result<ServeConfig, Failure> {
+fn told_of(reloaded: Option<Result<(), TlsError>>) {
+    match reloaded {
+        None => {}
+        Some(Ok(())) => events::tls_reloaded(Ok(())),
+        Some(Err(error)) => events::tls_reloaded(Err(&error)),
+    }
+}
+
+/// What is in force of all sources, or all that is wrong; and where each setting is from.
+fn load(
+    mut options: Options,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> (Result<ServeConfig, Vec<String>>, String) {
+    let file = options.data.config.take();
+    let mut layers = Layers::open(&PROGRAM, environment, file.as_deref(), None);
+    schema::merge(&mut options, &mut layers);
+    let report = layers.report();
+    let config = options.into_config(&mut layers);
+    if let Err(found) = config.check() {
+        for problem in found {
+            layers.problem(problem.to_string());
+        }
+    }
+    if let Some(files) = config.tls.clone()
+        && let Err(error) = Tls::load(files)
+    {
+        layers.problem(StartError::Tls(error).to_string());
+    }
+    let problems = layers.take_problems();
+    match problems.is_empty() {
+        true => (Ok(config), report),
+        false => (Err(problems), report),
+    }
+}
+
+impl Options {
+    /// What the options mean together. What cannot be used is left out and added to the problems.
+    fn into_config(self, layers: &mut Layers<'_>) -> ServeConfig {
+        let mut problem = |error: ConfigError| layers.problem(error.to_string());
         let storage = match (self.data.data_dir, self.dev) {
             (Some(directory), _) => Storage::Directory(directory),
             (None, true) => Storage::Memory,
-            (None, false) => Storage::Directory(default_data_directory()?),
+            (None, false) => match default_data_directory() {
+                Ok(directory) => Storage::Directory(directory),
+                Err(error) => {
+                    problem(error);
+                    Storage::Memory
+                }
+            },
         };
-        let public_url = self
-            .public_url
-            .map(|text| PublicUrl::parse(&text))
-            .transpose();
-        let public_url = public_url.map_err(|problem| {
-            Failure::configuration(&ConfigError::new(
-                format!("--public-url cannot be used: {problem}"),
-                "give a base URL such as https://exec.example.com",
-            ))
-        })?;
-        Ok(ServeConfig {
+        let public_url = self.public_url.and_then(|text| {
+            PublicUrl::parse(&text)
+                .map_err(|error| {
+                    problem(ConfigError::new(
+                        format!("--public-url cannot be used: {error}"),
+                        "give a base URL such as https://exec.example.com",
+                    ));
+                })
+                .ok()
+        });
+        let tls = match (self.tls_cert, self.tls_key) {
+            (Some(certificates), Some(key)) => Some(TlsFiles { certificates, key }),
+            (None, None) => None,
+            _ => {
+                problem(ConfigError::new(
+                    "--tls-cert and --tls-key go together".to_owned(),
+                    "give both or neither",
+                ));
+                None
+            }
+        };
+        let default = DrainConfig::default();
+        let period = |given: Option<Period>, or| given.map_or(or, Period::get);
+        let listen = self.listen.unwrap_or(DEFAULT_LISTEN);
+        ServeConfig {
             public_url,
             access: if self.dev {
                 Access::Anyone
             } else {
                 Access::Tokens
             },
-            tls: self
-                .tls_cert
-                .zip(self.tls_key)
-                .map(|(certificates, key)| TlsFiles { certificates, key }),
+            tls,
             behind_proxy: self.behind_proxy,
             take_over: self.take_over,
-            admin: self.admin_listen,
+            admin: self.admin_listen.map(|address| address.0),
             drain: DrainConfig {
-                delay: self.drain_delay,
-                retry_after: self.retry_after,
-                timeout: self.drain_timeout,
+                delay: period(self.drain_delay, default.delay),
+                retry_after: period(self.retry_after, default.retry_after),
+                timeout: period(self.drain_timeout, default.timeout),
             },
-            ..ServeConfig::new(self.listen, storage)
-        })
+            ..ServeConfig::new(listen, storage)
+        }
     }
 }
 
@@ -242,3 +290,9 @@ impl Signals {
         }
     }
 }
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7700);
+
+#[cfg(test)]
+#[path = "serve/tests.rs"]
+mod tests;

@@ -6,7 +6,8 @@ use clap::{Subcommand, ValueEnum};
 use relay_proto::ids::EnvironmentId;
 use serde_json::json;
 
-use super::{DataDirectory, FAILED, Failure, print};
+use super::schema::DataDirectory;
+use super::{FAILED, Failure, print};
 use crate::auth::Role;
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::config::ConfigError;

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    process::Command,
+    process::{ChildStdin, Command},
     task::JoinSet,
     time::timeout,
 };
@@ -96,9 +96,24 @@ impl Launch {
     /// # Errors
     ///
     /// When the program cannot be started.
-    pub fn spawn(mut self) -> Result<Child> {
+    pub fn spawn(self) -> Result<Child> {
+        self.spawn_on(Stdio::null())
+    }
+
+    /// Starts the program, leaves it running, and returns its standard input as well.
+    ///
+    /// # Errors
+    ///
+    /// When the program cannot be started.
+    pub fn spawn_with_input(self) -> Result<(Child, ChildStdin)> {
+        let mut child = self.spawn_on(Stdio::piped())?;
+        let input = child.process.stdin.take().context("stdin is piped")?;
+        Ok((child, input))
+    }
+
+    fn spawn_on(mut self, stdin: Stdio) -> Result<Child> {
         self.command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         let mut process = self

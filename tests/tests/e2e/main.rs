@@ -5,6 +5,8 @@
 
 mod bad_input;
 mod bodies;
+mod configuration;
+mod credentials;
 mod deploy;
 mod detached;
 mod drain;

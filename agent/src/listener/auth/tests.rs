@@ -58,6 +58,33 @@ fn capability_token_table() {
 }
 
 #[test]
+fn a_replaced_token_file_counts_at_once_and_a_broken_one_does_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("token");
+    std::fs::write(&path, "first").unwrap();
+    let auth = capability(AuthOptions {
+        token_file: Some(path.clone()),
+        ..AuthOptions::default()
+    });
+    let check = |token: &str| auth.check(&headers(&[&format!("Bearer {token}")]), NOW);
+    assert_eq!(check("first"), Ok(()));
+    std::fs::write(&path, "second").unwrap();
+    assert_eq!(check("first"), Err(Refusal::Token));
+    assert_eq!(check("second"), Ok(()));
+    for broken in [Some(""), Some("  "), None] {
+        match broken {
+            Some(text) => std::fs::write(&path, text).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        assert_eq!(check("second"), Ok(()));
+        assert_eq!(check(""), Err(Refusal::Missing));
+    }
+    std::fs::write(&path, "third").unwrap();
+    assert_eq!(check("second"), Err(Refusal::Token));
+    assert_eq!(check("third"), Ok(()));
+}
+
+#[test]
 fn digest_of_the_token_works_in_any_case() {
     // printf 'correct horse' | sha256sum
     let hex = "4104d36f8da2c254349f85836793ebe029e0c957063a34c91c2e9203187b5631";

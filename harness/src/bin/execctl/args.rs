@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
 
 use crate::{
+    config::PROGRAM,
     forward::Spec,
     handle::{self, Handle},
 };
@@ -14,12 +15,9 @@ use crate::{
 #[command(
     name = "execctl",
     version,
+    arg_required_else_help = true,
     after_help = "\
 Where to connect, first match wins: flags, variables, configuration file.
-  EXECCTL_REGISTRY EXECCTL_ENVIRONMENT EXECCTL_TOKEN EXECCTL_TOKEN_FILE
-  EXECCTL_URL EXECCTL_CA_FILE EXECCTL_CONFIG
-  ~/.config/execctl/config.toml: registry, environment, token_file, url, ca_file,
-  connect_timeout_secs
 A token is never a flag: put it into a file or into EXECCTL_TOKEN.
 
 Exit codes: the remote program's for run and shell (127 not found, 126 not executable);
@@ -28,8 +26,24 @@ otherwise 0 done, 1 failure, 64 usage or configuration, 69 unavailable, 77 refus
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
+    /// Check the configuration and exit
+    #[arg(long)]
+    pub(crate) check_config: bool,
+    /// Show the settings in force, and the source of each, and exit
+    #[arg(long)]
+    pub(crate) print_config: bool,
     #[command(subcommand)]
-    pub(crate) command: Subcommand,
+    pub(crate) command: Option<Subcommand>,
+}
+
+/// The command line with variables and defaults in its help.
+pub(crate) fn command() -> clap::Command {
+    settings::generate::describe(Cli::command(), &PROGRAM)
+}
+
+/// Parses the command line of this process.
+pub(crate) fn parse() -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&command().try_get_matches()?)
 }
 
 /// Options of every subcommand.
@@ -41,7 +55,8 @@ pub(crate) struct Global {
     /// Environment to use
     #[arg(long, short = 'E', global = true, value_name = "ID")]
     pub(crate) environment: Option<String>,
-    /// File that holds the token; read anew for each connection
+    /// File that holds the token; read anew for each connection, so it may be replaced at any time.
+    /// /dev/fd/N is a descriptor that was handed over
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) token_file: Option<PathBuf>,
     /// Connect to an executor that listens, without a registry
@@ -50,10 +65,10 @@ pub(crate) struct Global {
     /// Certificate authorities to trust besides the system's (PEM)
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// Configuration file [default: ~/.config/execctl/config.toml]
+    /// Configuration file [env: EXECCTL_CONFIG] [default: ~/.config/execctl/config.toml]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) config: Option<PathBuf>,
-    /// How long to try to connect while the executor or the registry is away [default: 10]
+    /// How long to try to connect while the executor or the registry is away
     #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub(crate) connect_timeout_secs: Option<u64>,
     /// Print one JSON object per line, for scripts
@@ -97,6 +112,13 @@ pub(crate) enum Subcommand {
     Forward(Forward),
     /// Offer the executor to local programs as ws://127.0.0.1:PORT, or on standard input and output
     Proxy(Proxy),
+    /// Print completions for a shell
+    Completions(settings::Completions),
+    /// Print the man page
+    Man(settings::Manual),
+    /// Print the reference of the settings, in Markdown
+    #[command(hide = true)]
+    Reference,
 }
 
 /// Arguments of `run`.
@@ -364,8 +386,6 @@ pub(crate) struct Proxy {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
@@ -374,14 +394,26 @@ mod tests {
 
     #[test]
     fn definition_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+        let others = ["json", "verbose", "config", "check_config", "print_config"];
+        let undeclared = settings::generate::undeclared(&Cli::command(), &PROGRAM, &others);
+        assert_eq!(undeclared, [""; 0]);
+    }
+
+    #[test]
+    fn reference_in_the_documentation_is_fresh() {
+        let reference = settings::generate::reference(&command(), &PROGRAM);
+        assert!(
+            include_str!("../../../../docs/configuration.md").contains(&reference),
+            "run `cargo run -p xtask -- reference`"
+        );
     }
 
     #[test]
     fn flags_of_the_program_are_not_ours() {
         let cli = parse(&["run", "-e", "A=1", "-it", "--", "ls", "-l", "--json"]).unwrap();
         assert!(!cli.global.json);
-        let Subcommand::Run(run) = cli.command else {
+        let Some(Subcommand::Run(run)) = cli.command else {
             panic!("not run")
         };
         assert!(run.tty);
@@ -392,7 +424,7 @@ mod tests {
     #[test]
     fn program_needs_no_dashes_before_it() {
         let cli = parse(&["--environment", "dev", "run", "sh", "-c", "exit 3"]).unwrap();
-        let Subcommand::Run(run) = cli.command else {
+        let Some(Subcommand::Run(run)) = cli.command else {
             panic!("not run")
         };
         assert_eq!(run.command, ["sh", "-c", "exit 3"]);
@@ -409,7 +441,7 @@ mod tests {
     fn address_of_a_request_is_not_the_executors() {
         let cli = parse(&["--url", "ws://127.0.0.1:1", "http", "http://host/"]).unwrap();
         assert_eq!(cli.global.url.as_deref(), Some("ws://127.0.0.1:1"));
-        let Subcommand::Http(http) = cli.command else {
+        let Some(Subcommand::Http(http)) = cli.command else {
             panic!("not http")
         };
         assert_eq!(http.target, "http://host/");
@@ -419,13 +451,13 @@ mod tests {
     #[test]
     fn detached_programs_are_named_by_handles() {
         let cli = parse(&["run", "-d", "-it", "--keep-secs", "60", "--", "sh"]).unwrap();
-        let Subcommand::Run(run) = cli.command else {
+        let Some(Subcommand::Run(run)) = cli.command else {
             panic!("not run")
         };
         assert!(run.detach && run.stdin && run.tty);
         assert_eq!(run.keep_secs, 60);
         let cli = parse(&["kill", "-s", "sigusr1", "s/1"]).unwrap();
-        let Subcommand::Kill(kill) = cli.command else {
+        let Some(Subcommand::Kill(kill)) = cli.command else {
             panic!("not kill")
         };
         assert_eq!(kill.signal, Some(harness::Signal::Usr1));

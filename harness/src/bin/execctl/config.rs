@@ -1,15 +1,29 @@
 //! Where to connect: flags, variables and the configuration file, in this order.
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::HashMap, path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
-use toml::{Table, Value};
+use settings::{Kind, Layers, Program, Secret, Setting, Source};
 
 use crate::{args::Global, exit::Failure};
+
+/// What can be set, in the order in which it is shown.
+pub(crate) static PROGRAM: Program = Program {
+    name: "execctl",
+    prefix: "EXECCTL_",
+    settings: &[
+        Setting::new("registry", Kind::Text),
+        Setting::new("environment", Kind::Text),
+        Setting::new("token_file", Kind::Path),
+        Setting::new("url", Kind::Text),
+        Setting::new("ca_file", Kind::Path),
+        Setting::new("connect_timeout_secs", Kind::Number).or("10"),
+    ],
+    secrets: &[Secret {
+        variable: TOKEN,
+        meaning: "Token; counts before a token file that a variable or the file names",
+    }],
+};
 
 /// What was decided.
 #[derive(Debug)]
@@ -38,20 +52,9 @@ pub(crate) enum Token {
     File(PathBuf),
 }
 
-/// Keys of the configuration file.
-const KEYS: [&str; 6] = [
-    "registry",
-    "environment",
-    "token_file",
-    "url",
-    "ca_file",
-    "connect_timeout_secs",
-];
-
+const TOKEN: &str = "EXECCTL_TOKEN";
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The largest configuration file worth reading.
-const MAX_FILE_BYTES: u64 = 1 << 20;
+const LONGEST_CONNECT_TIMEOUT_SECS: u64 = 3600;
 
 /// Variables, as far as they matter here.
 pub(crate) type Variables = HashMap<String, String>;
@@ -79,166 +82,134 @@ impl Config {
         variables: &Variables,
         environment: Option<&str>,
     ) -> Result<Self, Failure> {
-        let mut problems = Vec::new();
-        let file = read_file(global, variables, &mut problems).unwrap_or_default();
-        let variable = |name: &str| variables.get(name).cloned();
-        let from_file = |key: &str, problems: &mut Vec<String>| match file.get(key) {
-            None => None,
-            Some(Value::String(text)) => Some(text.clone()),
-            Some(_) => {
-                problems.push(format!("configuration key {key} is not a string"));
-                None
-            }
-        };
+        Self::load_and_report(global, variables, environment).0
+    }
 
-        // The flags of one way switch off lower sources of the other way.
-        let flag_registry = global.registry.is_some() || global.environment.is_some();
-        let url = global.url.clone().or_else(|| {
-            let lower = variable("EXECCTL_URL").or_else(|| {
-                let registry_set = variables.contains_key("EXECCTL_REGISTRY");
-                from_file("url", &mut problems).filter(|_| !registry_set)
-            });
-            lower.filter(|_| !flag_registry)
-        });
-        let named = environment.map(str::to_owned);
-        let endpoint = if let Some(url) = url {
-            if named.is_some() {
-                problems.push("an environment id cannot be used with --url: write :/path".into());
-            }
-            Some(Endpoint::Direct { url })
-        } else {
-            let registry = global
-                .registry
-                .clone()
-                .or_else(|| variable("EXECCTL_REGISTRY"))
-                .or_else(|| from_file("registry", &mut problems));
-            let environment = named
-                .or_else(|| global.environment.clone())
-                .or_else(|| variable("EXECCTL_ENVIRONMENT"))
-                .or_else(|| from_file("environment", &mut problems));
-            if registry.is_none() {
-                problems.push(
-                    "no registry given: use --registry, EXECCTL_REGISTRY or the configuration file \
-                     (or --url for an executor that listens)"
-                        .into(),
-                );
-            }
-            if environment.is_none() {
-                problems.push(
-                    "no environment given: use --environment, EXECCTL_ENVIRONMENT or the \
-                     configuration file"
-                        .into(),
-                );
-            }
-            registry
-                .zip(environment)
-                .map(|(url, environment)| Endpoint::Registry { url, environment })
+    /// The same, and where each setting is from, in the form of `--print-config`.
+    pub(crate) fn load_and_report(
+        global: &Global,
+        variables: &Variables,
+        environment: Option<&str>,
+    ) -> (Result<Self, Failure>, String) {
+        let lookup = |name: &str| variables.get(name).cloned();
+        let usual = default_path(variables);
+        let flag = global.config.as_deref();
+        let mut layers = Layers::open(&PROGRAM, &lookup, flag, usual.as_deref());
+        let mut settings = Settings::of(global);
+        settings.merge(&mut layers);
+        let report = layers.report();
+        let config = Self::decide(settings, environment, &mut layers);
+        let problems = layers.take_problems();
+        let config = match config {
+            Some(config) if problems.is_empty() => Ok(config),
+            _ => Err(Failure::usage(problems.join("; "))),
         };
+        (config, report)
+    }
 
-        let token = match &global.token_file {
-            Some(path) => Some(Token::File(path.clone())),
-            None => variable("EXECCTL_TOKEN")
-                .map(|token| Token::Value(SecretString::from(token)))
-                .or_else(|| variable("EXECCTL_TOKEN_FILE").map(|path| Token::File(path.into())))
-                .or_else(|| {
-                    from_file("token_file", &mut problems).map(|path| Token::File(path.into()))
-                }),
-        };
+    fn decide(settings: Settings, named: Option<&str>, layers: &mut Layers<'_>) -> Option<Self> {
+        let endpoint = endpoint(&settings, named, layers);
+        let from_flag = layers.source("token_file") == Source::Flag;
+        let variable = layers.variable(TOKEN).filter(|_| !from_flag);
+        let token = variable
+            .map(|token| Token::Value(SecretString::from(token)))
+            .or(settings.token_file.map(Token::File));
         if token.is_none() && matches!(endpoint, Some(Endpoint::Registry { .. })) {
-            problems.push(
-                "no token given: use EXECCTL_TOKEN, --token-file or the configuration file".into(),
+            layers.problem(
+                "no token given: use EXECCTL_TOKEN, --token-file or the configuration file",
             );
         }
-
-        let ca_file = global
-            .ca_file
-            .clone()
-            .or_else(|| variable("EXECCTL_CA_FILE").map(PathBuf::from))
-            .or_else(|| from_file("ca_file", &mut problems).map(PathBuf::from));
-        let connect_timeout = match (
-            global.connect_timeout_secs,
-            file.get("connect_timeout_secs"),
-        ) {
-            (Some(secs), _) => Duration::from_secs(secs),
-            (None, None) => DEFAULT_CONNECT_TIMEOUT,
-            (None, Some(value)) => {
-                let secs = value.as_integer().and_then(|secs| u64::try_from(secs).ok());
-                match secs.filter(|secs| *secs <= 3600) {
-                    Some(secs) => Duration::from_secs(secs),
-                    None => {
-                        problems.push(
-                            "configuration key connect_timeout_secs is not a number of 0 to 3600"
-                                .into(),
-                        );
-                        DEFAULT_CONNECT_TIMEOUT
-                    }
+        let connect_timeout = match settings.connect_timeout_secs {
+            None => DEFAULT_CONNECT_TIMEOUT,
+            Some(secs) => {
+                if secs > LONGEST_CONNECT_TIMEOUT_SECS {
+                    let name = layers.name_of("connect_timeout_secs");
+                    layers.problem(format!(
+                        "{name} must be between 0 and {LONGEST_CONNECT_TIMEOUT_SECS}"
+                    ));
                 }
+                Duration::from_secs(secs)
             }
         };
-        match endpoint {
-            Some(endpoint) if problems.is_empty() => Ok(Self {
-                endpoint,
-                token,
-                ca_file,
-                connect_timeout,
-            }),
-            _ => Err(Failure::usage(problems.join("; "))),
-        }
+        Some(Self {
+            endpoint: endpoint?,
+            token,
+            ca_file: settings.ca_file,
+            connect_timeout,
+        })
     }
 }
 
-fn read_file(global: &Global, variables: &Variables, problems: &mut Vec<String>) -> Option<Table> {
-    let named = global
-        .config
+/// What can be set, as far as it is.
+#[derive(Debug, Default)]
+struct Settings {
+    registry: Option<String>,
+    environment: Option<String>,
+    token_file: Option<PathBuf>,
+    url: Option<String>,
+    ca_file: Option<PathBuf>,
+    connect_timeout_secs: Option<u64>,
+}
+
+impl Settings {
+    fn of(global: &Global) -> Self {
+        Self {
+            registry: global.registry.clone(),
+            environment: global.environment.clone(),
+            token_file: global.token_file.clone(),
+            url: global.url.clone(),
+            ca_file: global.ca_file.clone(),
+            connect_timeout_secs: global.connect_timeout_secs,
+        }
+    }
+
+    fn merge(&mut self, layers: &mut Layers<'_>) {
+        layers.value("registry", &mut self.registry);
+        layers.value("environment", &mut self.environment);
+        layers.value("token_file", &mut self.token_file);
+        layers.value("url", &mut self.url);
+        layers.value("ca_file", &mut self.ca_file);
+        layers.value("connect_timeout_secs", &mut self.connect_timeout_secs);
+    }
+}
+
+/// The most specific source that names one of the two ways decides which it is.
+fn endpoint(settings: &Settings, named: Option<&str>, layers: &mut Layers<'_>) -> Option<Endpoint> {
+    let flag_registry = ["registry", "environment"]
+        .iter()
+        .any(|key| layers.source(key) == Source::Flag);
+    let depth = |key| match layers.source(key) {
+        Source::Flag => 0,
+        Source::Variable => 1,
+        Source::File => 2,
+        Source::Default => 3,
+    };
+    let registry_depth = if flag_registry { 0 } else { depth("registry") };
+    if let Some(url) = &settings.url
+        && (depth("url") < registry_depth || (depth("url") == registry_depth && !flag_registry))
+    {
+        if named.is_some() {
+            layers.problem("an environment id cannot be used with --url: write :/path");
+        }
+        return Some(Endpoint::Direct { url: url.clone() });
+    }
+    let environment = named.map(str::to_owned).or(settings.environment.clone());
+    if settings.registry.is_none() {
+        layers.problem(
+            "no registry given: use --registry, EXECCTL_REGISTRY or the configuration file (or \
+             --url for an executor that listens)",
+        );
+    }
+    if environment.is_none() {
+        layers.problem(
+            "no environment given: use --environment, EXECCTL_ENVIRONMENT or the configuration file",
+        );
+    }
+    settings
+        .registry
         .clone()
-        .or_else(|| variables.get("EXECCTL_CONFIG").map(PathBuf::from));
-    let path = named.clone().or_else(|| default_path(variables))?;
-    let text = match std::fs::metadata(&path) {
-        Ok(metadata) if metadata.len() > MAX_FILE_BYTES => {
-            problems.push(format!(
-                "configuration file {} is too large",
-                path.display()
-            ));
-            return None;
-        }
-        Ok(_) => std::fs::read_to_string(&path),
-        Err(error) => Err(error),
-    };
-    let text = match text {
-        Ok(text) => text,
-        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-            return None;
-        }
-        Err(error) => {
-            problems.push(format!("configuration file {}: {error}", path.display()));
-            return None;
-        }
-    };
-    parse_file(&text, &path, problems)
-}
-
-fn parse_file(text: &str, path: &Path, problems: &mut Vec<String>) -> Option<Table> {
-    let table: Table = match text.parse() {
-        Ok(table) => table,
-        Err(error) => {
-            // The library's full text quotes the line, which may hold something private.
-            let error: toml::de::Error = error;
-            problems.push(format!(
-                "configuration file {}: {}",
-                path.display(),
-                error.message()
-            ));
-            return None;
-        }
-    };
-    for key in table.keys().filter(|key| !KEYS.contains(&key.as_str())) {
-        problems.push(format!(
-            "configuration file {}: unknown key {key}, did you mean {}?",
-            path.display(),
-            nearest(key)
-        ));
-    }
-    Some(table)
+        .zip(environment)
+        .map(|(url, environment)| Endpoint::Registry { url, environment })
 }
 
 fn default_path(variables: &Variables) -> Option<PathBuf> {
@@ -247,26 +218,6 @@ fn default_path(variables: &Variables) -> Option<PathBuf> {
         None => PathBuf::from(variables.get("HOME")?).join(".config"),
     };
     Some(base.join("execctl/config.toml"))
-}
-
-fn nearest(key: &str) -> &'static str {
-    KEYS.into_iter()
-        .min_by_key(|known| distance(key, known))
-        .unwrap_or_default()
-}
-
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.bytes().enumerate() {
-            let substitution = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substitution.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -358,7 +309,7 @@ mod tests {
         assert!(
             failure
                 .message
-                .contains("unknown key regsitry, did you mean registry?"),
+                .contains("unknown configuration key `regsitry`; did you mean `registry`?"),
             "{}",
             failure.message
         );
@@ -370,11 +321,40 @@ mod tests {
         let message = Config::load(&global, &vars(&[]), None).unwrap_err().message;
         for part in [
             "no registry",
-            "environment is not a string",
+            "`environment` cannot be used: expected a string",
             "connect_timeout_secs",
         ] {
             assert!(message.contains(part), "{part}: {message}");
         }
+    }
+
+    #[test]
+    fn every_setting_is_taken_from_all_sources() {
+        let nothing = |_: &str| None;
+        let mut layers = Layers::open(&PROGRAM, &nothing, None, None);
+        Settings::default().merge(&mut layers);
+        assert_eq!(layers.forgotten(), [""; 0]);
+        assert_eq!(layers.take_problems(), [""; 0]);
+    }
+
+    #[test]
+    fn report_says_where_settings_are_from_and_shows_no_token() {
+        let (_directory, global) = file("url = 'ws://127.0.0.1:1'\nconnect_timeout_secs = 3\n");
+        let variables = vars(&[("EXECCTL_TOKEN", "s3cr3t"), ("EXECCTL_CA_FILE", "/ca")]);
+        let (config, report) = Config::load_and_report(&global, &variables, None);
+        assert!(config.is_ok());
+        assert_eq!(
+            report,
+            "# Settings of execctl in force.\n\
+             # registry: not set\n\
+             # environment: not set\n\
+             # token_file: not set\n\
+             url = \"ws://127.0.0.1:1\" # file\n\
+             ca_file = \"/ca\" # variable EXECCTL_CA_FILE\n\
+             connect_timeout_secs = 3 # file\n\
+             # Token; counts before a token file that a variable or the file names: set by variable \
+             EXECCTL_TOKEN, not shown\n"
+        );
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use harness::{Client, ClientConfig, ConnectOptions, Dial, Error};
 use registry_client::{
-    Connector, ConnectorConfig, Credential, CredentialSource, FileBearer, RegistryUrl, StaticBearer,
+    Connector, ConnectorConfig, Credential, CredentialError, CredentialSource, FileBearer,
+    RegistryUrl, StaticBearer,
 };
 use relay_proto::ids::EnvironmentId;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
 use crate::{
     args::Global,
@@ -15,25 +16,22 @@ use crate::{
     exit::Failure,
 };
 
-/// The largest token file worth reading.
-const MAX_TOKEN_BYTES: u64 = 64 << 10;
-
 /// Connects to what flags, variables and files say; `environment` comes from an operand.
 pub(crate) async fn connect(global: &Global, environment: Option<&str>) -> Result<Client, Failure> {
-    let (dial, timing, is_direct) = way(global, environment)?;
+    let (dial, timing, is_direct) = way(global, environment).await?;
     let connected = Client::connect_with(dial, timing).await;
     connected.map_err(|error| failure(error, is_direct))
 }
 
 /// Connects and takes over a session that an earlier `run --detach` has left.
 pub(crate) async fn resume(global: &Global, session: &str) -> Result<Client, Failure> {
-    let (dial, timing, is_direct) = way(global, None)?;
+    let (dial, timing, is_direct) = way(global, None).await?;
     let connected = Client::resume_with(dial, timing, session).await;
     connected.map_err(|error| failure(error, is_direct))
 }
 
 /// What connects, how long it is tried, and whether there is no registry on the way.
-fn way(
+async fn way(
     global: &Global,
     environment: Option<&str>,
 ) -> Result<(Arc<dyn Dial>, ClientConfig, bool), Failure> {
@@ -45,12 +43,15 @@ fn way(
     };
     match config.endpoint {
         Endpoint::Registry { url, environment } => {
-            let options = options(&url, environment, config.token, connector)?;
+            let options = options(&url, environment, config.token, connector).await?;
             Ok((options.into_dial()?, timing, false))
         }
         Endpoint::Direct { url } => {
-            let bearer = config.token.map(read_token).transpose()?;
-            let dial = harness::direct(&url, bearer.as_ref(), connector)
+            let credential = match config.token {
+                Some(token) => Some(credential(token).await?),
+                None => None,
+            };
+            let dial = harness::direct(&url, credential, connector)
                 .map_err(|error| failure(error, true))?;
             Ok((dial, timing, true))
         }
@@ -70,12 +71,12 @@ fn failure(error: Error, is_direct: bool) -> Failure {
 }
 
 /// The environment that flags, variables and files name, and how to get there.
-pub(crate) fn remote(global: &Global) -> Result<ConnectOptions, Failure> {
+pub(crate) async fn remote(global: &Global) -> Result<ConnectOptions, Failure> {
     let config = Config::load(global, &config::variables(), None)?;
     let connector = connector(&config)?;
     match config.endpoint {
         Endpoint::Registry { url, environment } => {
-            options(&url, environment, config.token, connector)
+            options(&url, environment, config.token, connector).await
         }
         Endpoint::Direct { .. } => Err(Failure::usage(
             "an executor that listens needs no proxy: use its address",
@@ -91,7 +92,7 @@ fn connector(config: &Config) -> Result<Connector, Failure> {
     .map_err(|error| Failure::usage(error.to_string()))
 }
 
-fn options(
+async fn options(
     url: &str,
     environment: String,
     token: Option<Token>,
@@ -103,39 +104,33 @@ fn options(
         })?,
         environment: EnvironmentId::new(environment)
             .map_err(|error| Failure::usage(error.to_string()))?,
-        credential: credential(token)?,
+        credential: match token {
+            Some(token) => credential(token).await?,
+            None => return Err(Failure::usage("no token given")),
+        },
         connector,
         config: ClientConfig::default(),
     })
 }
 
-fn credential(token: Option<Token>) -> Result<Arc<dyn CredentialSource>, Failure> {
-    match token {
-        Some(Token::File(path)) => Ok(Arc::new(FileBearer::new(path))),
-        Some(Token::Value(value)) => {
+/// The source of a token, which must be there now: what is wrong is said before anything is dialled.
+async fn credential(token: Token) -> Result<Arc<dyn CredentialSource>, Failure> {
+    let (source, name): (Arc<dyn CredentialSource>, _) = match token {
+        Token::File(path) => (Arc::new(FileBearer::new(path)), "token file"),
+        Token::Value(value) => {
             let credential = Credential::bearer(value.expose_secret())
                 .map_err(|error| Failure::usage(format!("EXECCTL_TOKEN: {error}")))?;
-            Ok(Arc::new(StaticBearer::new(credential)))
+            (Arc::new(StaticBearer::new(credential)), "EXECCTL_TOKEN")
         }
-        None => Err(Failure::usage("no token given")),
-    }
-}
-
-fn read_token(token: Token) -> Result<SecretString, Failure> {
-    match token {
-        Token::Value(value) => Ok(value),
-        Token::File(path) => {
-            let unusable =
-                |why: String| Failure::usage(format!("token file {}: {why}", path.display()));
-            let size = std::fs::metadata(&path)
-                .map_err(|error| unusable(error.to_string()))?
-                .len();
-            if size > MAX_TOKEN_BYTES {
-                return Err(unusable("it is too large".into()));
+    };
+    match source.credential().await {
+        Ok(_) => Ok(source),
+        Err(error) => {
+            let mut text = format!("{name}: {error}");
+            if let CredentialError::Read(error) = &error {
+                text = format!("{text}: {error}");
             }
-            let text =
-                std::fs::read_to_string(&path).map_err(|error| unusable(error.to_string()))?;
-            Ok(SecretString::from(text.trim()))
+            Err(Failure::usage(text))
         }
     }
 }

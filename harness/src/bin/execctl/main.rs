@@ -1,8 +1,9 @@
 //! `execctl`: run programs and move files on remote executors.
 
-use std::{io::IsTerminal, process::ExitCode};
-
-use clap::Parser;
+use std::{
+    io::{self, IsTerminal, Write as _},
+    process::ExitCode,
+};
 
 mod args;
 mod attach;
@@ -34,11 +35,12 @@ mod target;
 mod terminal;
 
 use args::{Cli, Subcommand};
+use config::Config;
 use exit::Failure;
 use output::Printer;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match args::parse() {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are answers, not errors. Nothing can be done when printing fails.
@@ -73,7 +75,22 @@ fn main() -> ExitCode {
 
 async fn dispatch(cli: Cli, printer: Printer) -> Result<u8, Failure> {
     let global = cli.global;
-    match cli.command {
+    if cli.check_config || cli.print_config {
+        let (config, report) = Config::load_and_report(&global, &config::variables(), None);
+        config?;
+        let report = if cli.print_config {
+            report
+        } else {
+            String::new()
+        };
+        return printed(io::stdout().lock().write_all(report.as_bytes()));
+    }
+    let Some(command) = cli.command else {
+        return Err(Failure::usage(
+            "a subcommand is missing; see execctl --help",
+        ));
+    };
+    match command {
         Subcommand::Run(args) => run::run(&global, args, printer).await,
         Subcommand::Shell(args) => shell::shell(&global, args, printer).await,
         Subcommand::Attach(args) => attach::attach(&global, args, printer).await,
@@ -89,7 +106,17 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Subcommand::Proxy(args) => proxy::proxy(&global, args, printer).await,
         Subcommand::Forward(args) => forward::forward(&global, args, printer).await,
         Subcommand::Http(args) => http::http(&global, args, printer).await,
+        Subcommand::Completions(args) => printed(args.run(args::command())),
+        Subcommand::Man(args) => printed(args.run(args::command())),
+        Subcommand::Reference => {
+            let text = settings::generate::reference(&args::command(), &config::PROGRAM);
+            printed(io::stdout().lock().write_all(text.as_bytes()))
+        }
     }
+}
+
+fn printed(result: io::Result<()>) -> Result<u8, Failure> {
+    result.map(|()| 0).map_err(|error| Failure::write(&error))
 }
 
 fn init_logging(verbose: u8) {
@@ -102,7 +129,7 @@ fn init_logging(verbose: u8) {
     let filter = EnvFilter::try_from_env("EXECCTL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_writer(io::stderr)
         .init();
 }

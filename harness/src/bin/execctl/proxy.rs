@@ -14,7 +14,7 @@ pub(crate) async fn proxy(
     args: args::Proxy,
     printer: Printer,
 ) -> Result<u8, Failure> {
-    let remote = remote(global)?;
+    let remote = remote(global).await?;
     if args.stdio {
         harness::proxy::serve_lines(remote, tokio::io::stdin(), tokio::io::stdout()).await?;
         return Ok(0);

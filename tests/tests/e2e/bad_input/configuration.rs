@@ -21,8 +21,7 @@ async fn with_file(binary: Binary, content: &str, more: &[&str]) -> Result<(Opti
 #[tokio::test]
 async fn executor_configuration_that_does_not_parse() -> Result<()> {
     let (code, stderr) = with_file(Binary::ExecServer, "remote = 'SECRET", &[]).await?;
-    let line =
-        "error: configuration file is not valid TOML: invalid literal string, expected `'`\n";
+    let line = "error: configuration file is not valid TOML, line 1: invalid literal string, expected `'`\n";
     assert_eq!((code, stderr.as_str()), (Some(64), line));
     Ok(())
 }
@@ -44,7 +43,8 @@ async fn executor_configuration_with_unknown_keys() -> Result<()> {
 #[tokio::test]
 async fn execctl_configuration_that_does_not_parse() -> Result<()> {
     let (code, stderr) = with_file(Binary::Execctl, "registry = 'SECRET", &["info"]).await?;
-    let line = "execctl: configuration file FILE: invalid literal string, expected `'`; \
+    let line = "execctl: configuration file is not valid TOML, line 1: invalid literal string, \
+        expected `'`; \
         no registry given: use --registry, EXECCTL_REGISTRY or the configuration file \
         (or --url for an executor that listens); \
         no environment given: use --environment, EXECCTL_ENVIRONMENT or the configuration file\n";

@@ -1,8 +1,6 @@
 //! Lengths of time as people write them.
 
-use std::{str::FromStr, time::Duration};
-
-use serde::{Deserialize, Deserializer, de::Error as _};
+use std::{fmt, str::FromStr, time::Duration};
 
 /// A length of time with its unit: `500ms`, `5s`, `2m` or `1h`; a day at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,11 +43,13 @@ impl FromStr for Period {
     }
 }
 
-impl<'de> Deserialize<'de> for Period {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(D::Error::custom)
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = self.0.as_millis();
+        match millis % 1_000 {
+            0 => write!(f, "{}s", millis / 1_000),
+            _ => write!(f, "{millis}ms"),
+        }
     }
 }
 
@@ -70,6 +70,7 @@ mod tests {
         ] {
             let period = Period(Duration::from_millis(millis));
             assert_eq!(text.parse(), Ok(period), "{text}");
+            assert_eq!(period.to_string().parse(), Ok(period), "{text}");
         }
     }
 
