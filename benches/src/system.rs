@@ -19,6 +19,7 @@ use crate::usage::Usage;
 pub struct System {
     cloud: Cloud,
     executor: Child,
+    connector: Connector,
     _workspace: Workspace,
 }
 
@@ -54,6 +55,7 @@ impl System {
         Ok(Self {
             cloud,
             executor,
+            connector: connector()?,
             _workspace: workspace,
         })
     }
@@ -64,7 +66,8 @@ impl System {
     ///
     /// When it cannot be opened.
     pub async fn client(&self) -> Result<Client> {
-        let connector = connector()?;
+        // One for all sessions, as an orchestrator has it: it reads the roots of the machine.
+        let connector = self.connector.clone();
         let credential = Credential::bearer(self.cloud.harness_token())?;
         let options = ConnectOptions {
             registry: RegistryUrl::parse(self.cloud.url())?,

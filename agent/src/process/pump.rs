@@ -152,7 +152,9 @@ impl Pump {
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)),
                     if deadline.is_some() => self.flush().await,
             }
-            if self.is_chunk_full() {
+            // A timer takes a millisecond even if it is due.
+            let is_due = self.deadline().is_some_and(|at| at <= Instant::now());
+            if is_due || self.is_chunk_full() {
                 self.flush().await;
             }
         }
