@@ -57,6 +57,8 @@ mod ack;
 pub mod connection;
 #[cfg(feature = "noise")]
 mod credit;
+#[cfg(feature = "noise")]
+mod flight;
 #[cfg(all(feature = "noise", any(test, fuzzing)))]
 #[allow(
     clippy::unwrap_used,

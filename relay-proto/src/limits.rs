@@ -195,6 +195,11 @@ pub const ACK_BYTES: usize = STREAM_WINDOW_BYTES / 8;
 /// new is sent on it. Any window the peer may grant beyond this is not used.
 pub const STREAM_UNACKED_BYTES: usize = 2 * STREAM_WINDOW_BYTES;
 
+/// Ciphertext of one stream that may be on its way whatever the path carries, in bytes. More of it, up
+/// to [`STREAM_UNACKED_BYTES`], is allowed on a path that is long or fast enough to need it: the rest
+/// would only wait on the way, and others with it.
+pub const STREAM_FLIGHT_BYTES: usize = 393_216;
+
 /// Sealed records that one stream keeps until they are acknowledged. As above.
 pub const STREAM_UNACKED_RECORDS: usize = 1_024;
 

@@ -19,6 +19,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::ack::Acknowledgement;
+use crate::flight::Flight;
 use crate::ids::Seq;
 use crate::limits;
 use crate::rtt::Rtt;
@@ -44,6 +45,7 @@ pub(crate) struct Retransmit {
     /// From when on the retransmission timeout counts.
     timer_from: Option<Instant>,
     pub(crate) rtt: Rtt,
+    flight: Flight,
 }
 
 #[derive(Debug)]
@@ -51,6 +53,8 @@ struct Sent {
     payload: Bytes,
     state: State,
     sent_at: Instant,
+    /// Bytes kept when it was sent for the first time, with it.
+    on_the_way: usize,
     /// Order of the last transmission.
     order: u64,
     /// Order of the first transmission.
@@ -78,11 +82,11 @@ pub(crate) struct Progress {
 pub(crate) struct NeverSent;
 
 impl Retransmit {
-    /// Whether another record of this length may be kept.
+    /// Whether another record of this length may be kept: the limits, and what the path carries.
     pub(crate) fn has_room(&self, length: usize) -> bool {
         self.records.is_empty()
             || (self.records.len() < limits::STREAM_UNACKED_RECORDS
-                && self.bytes.saturating_add(length) <= limits::STREAM_UNACKED_BYTES)
+                && self.bytes.saturating_add(length) <= self.flight.allowed())
     }
 
     /// Bytes kept.
@@ -110,6 +114,7 @@ impl Retransmit {
             payload,
             state: State::InFlight,
             sent_at: now,
+            on_the_way: self.bytes,
             order,
             first_order: order,
             ambiguous: false,
@@ -165,6 +170,7 @@ impl Retransmit {
     /// The path is a new one: what has not arrived by now did not arrive.
     pub(crate) fn lose_all(&mut self) {
         self.make_ambiguous();
+        self.flight.restart();
         for (record, seq) in self.records.iter_mut().zip(self.first..) {
             if record.state == State::InFlight {
                 record.state = State::Lost;
@@ -234,8 +240,15 @@ impl Retransmit {
             self.lost.remove(&seq);
         }
         if news.acked > 0 {
-            if let Some((_, sent_at)) = news.sample {
-                self.rtt.sample(now.saturating_duration_since(sent_at));
+            if let Some(Sample {
+                sent_at,
+                on_the_way,
+                ..
+            }) = news.sample
+            {
+                let rtt = now.saturating_duration_since(sent_at);
+                self.rtt.sample(rtt);
+                self.flight.sample(rtt, on_the_way);
             }
             self.rtt.progress();
             self.newest = self.newest.max(news.newest);
@@ -343,8 +356,14 @@ impl Retransmit {
 struct News {
     acked: usize,
     newest: Option<u64>,
-    /// Of the latest record that was sent once: its order, and when.
-    sample: Option<(u64, Instant)>,
+    /// Of the latest record that was sent once.
+    sample: Option<Sample>,
+}
+
+struct Sample {
+    order: u64,
+    sent_at: Instant,
+    on_the_way: usize,
 }
 
 impl News {
@@ -354,8 +373,13 @@ impl News {
         }
         self.acked += 1;
         self.newest = self.newest.max(Some(record.first_order));
-        if !record.ambiguous && self.sample.is_none_or(|(order, _)| order < record.order) {
-            self.sample = Some((record.order, record.sent_at));
+        let latest = self.sample.as_ref().map(|sample| sample.order);
+        if !record.ambiguous && latest.is_none_or(|order| order < record.order) {
+            self.sample = Some(Sample {
+                order: record.order,
+                sent_at: record.sent_at,
+                on_the_way: record.on_the_way,
+            });
         }
     }
 }

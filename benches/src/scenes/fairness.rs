@@ -10,6 +10,7 @@ use harness::{Client, Command, Error, Overflow, Process, ProcessEvent, Stdin};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::promise::Promise;
 use crate::series::{Series, Unit};
 use crate::system::System;
 
@@ -28,7 +29,8 @@ pub(crate) async fn run(system: &System) -> Result<Vec<Series>> {
     let Fairness { idle, busy, rate } = measure(system, 500, 50_000_000).await?;
     Ok(vec![
         Series::times("echo, nothing else", idle),
-        Series::times("echo beside a pull at full speed", busy),
+        Series::times("echo beside a pull at full speed", busy)
+            .promised(&[Promise::P99AtMost(5.0)]),
         Series::new("that pull", Unit::MegabytesPerSecond, vec![rate / 1e6]),
     ])
 }

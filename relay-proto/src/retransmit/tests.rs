@@ -150,7 +150,7 @@ fn the_window_is_limited_in_records_and_bytes() {
     let now = Instant::now();
     let mut retransmit = Retransmit::default();
     assert!(retransmit.has_room(usize::MAX), "one of any size");
-    retransmit.push(now, Bytes::from(vec![0; limits::STREAM_UNACKED_BYTES - 1]));
+    retransmit.push(now, Bytes::from(vec![0; limits::STREAM_FLIGHT_BYTES - 1]));
     assert!(retransmit.has_room(1));
     assert!(!retransmit.has_room(2));
     let (mut retransmit, _) = sent(u32::try_from(limits::STREAM_UNACKED_RECORDS).unwrap() - 1);

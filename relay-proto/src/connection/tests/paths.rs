@@ -148,7 +148,7 @@ fn a_stream_moves_to_new_connections_of_both_ends() {
     }
     // Some of it is lost with the websockets.
     let lost = (pair.executor_frames().len(), pair.harness_frames().len());
-    assert_eq!(lost, (18, 10));
+    assert_eq!(lost, (12, 10));
     let at_executor = pair.executor.suspend(pair.now);
     let at_harness = pair.harness.suspend(pair.now);
     assert_eq!(at_executor.ids().count(), 2);
