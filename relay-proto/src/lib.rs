@@ -39,7 +39,7 @@
 //! | `noise` | identity, handshake, records (feature `noise`) |
 //! | `segment`, `reorder`, `stream` | one stream's two directions (feature `noise`) |
 //! | `link` | what a stream's ends tell each other about it: statements, paths (feature `noise`) |
-//! | `ack`, `retransmit`, `rtt`, `credit`, `liveness` | the parts of that (feature `noise`) |
+//! | `ack`, `retransmit`, `flight`, `rtt`, `credit`, `liveness` | the parts of that (feature `noise`) |
 //! | `connection` | all streams of one websocket: `Connection` (feature `noise`) |
 
 #![forbid(unsafe_code)]

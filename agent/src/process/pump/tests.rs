@@ -102,7 +102,7 @@ async fn output_after_input_does_not_wait_for_more() {
         let stdin = &rig.process.stdin;
         stdin.write(question, format!("{id}")).await.unwrap();
         // Its turn is when everybody else waits.
-        while std::io::Read::read(&mut program, &mut [0]).is_err() {
+        while io::Read::read(&mut program, &mut [0]).is_err() {
             tokio::task::yield_now().await;
         }
         rig.write("!");
