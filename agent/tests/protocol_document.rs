@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use exec_proto::environment::Capabilities;
-use exec_proto::rpc::{Message, from_json, parse};
+use exec_proto::rpc::{self, Form, Message, parse};
 use exec_proto::{Empty, RpcError, fs, http, process, tcp};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -118,9 +118,9 @@ fn old_executors_are_tried_with_every_flag_and_method() {
 }
 
 /// Decodes an example and makes it text again, with the types that both ends use.
-fn again(method: &str, params: &exec_proto::rpc::Params) -> Result<Value, RpcError> {
+fn again(method: &str, params: &rpc::Params) -> Result<Value, RpcError> {
     fn value<T: serde::de::DeserializeOwned + serde::Serialize>(
-        params: &exec_proto::rpc::Params,
+        params: &rpc::Params,
     ) -> Result<Value, RpcError> {
         Ok(serde_json::to_value(params.decode::<T>()?).unwrap())
     }
@@ -132,6 +132,7 @@ fn again(method: &str, params: &exec_proto::rpc::Params) -> Result<Value, RpcErr
         process::OUTPUT => value::<process::OutputNotification>(params),
         process::EXITED => value::<process::ExitedNotification>(params),
         process::CLOSED => value::<process::ClosedNotification>(params),
+        fs::WRITE_BLOCK => value::<fs::WriteBlockParams>(params),
         fs::UNWATCH_MISSING => value::<fs::UnwatchMissingParams>(params),
         http::REQUEST => value::<http::RequestParams>(params),
         http::BODY_CHUNK => value::<http::BodyChunkParams>(params),
@@ -164,9 +165,9 @@ fn contains(whole: &Value, part: &Value) -> bool {
     }
 }
 
-fn is_result(result: &RawValue) -> bool {
-    fn fits<T: serde::de::DeserializeOwned>(result: &RawValue) -> bool {
-        from_json::<T>(result).is_ok()
+fn is_result(result: &rpc::Value) -> bool {
+    fn fits<T: serde::de::DeserializeOwned>(result: &rpc::Value) -> bool {
+        result.decode::<T>().is_ok()
     }
     fits::<process::TerminateResult>(result)
         || fits::<process::ListResult>(result)
@@ -200,4 +201,59 @@ fn examples_of_the_document_are_messages_of_the_protocol() {
         }
     }
     assert!(examples > 10, "{examples}");
+}
+
+fn bytes(hexadecimal: &str) -> Vec<u8> {
+    let digits: String = hexadecimal.split_whitespace().collect();
+    assert_eq!(digits.len() % 2, 0, "{hexadecimal}");
+    let at = (0..digits.len()).step_by(2);
+    at.map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+        .collect()
+}
+
+/// What a message says, whichever its form.
+fn meaning(message: Message) -> Value {
+    match message {
+        Message::Request { method, params, .. } | Message::Notification { method, params } => {
+            again(&method, &params).unwrap()
+        }
+        Message::Response { result, .. } => {
+            serde_json::to_value(result.decode::<process::ReadResult>().unwrap()).unwrap()
+        }
+        Message::Error { error, .. } => panic!("{error:?}"),
+    }
+}
+
+#[test]
+fn bulk_messages_of_the_document_mean_what_is_beside_them() {
+    let document = document();
+    let mut examples = 0;
+    for block in document.split("```bulk\n").skip(1) {
+        let (bulk, rest) = block.split_once("```\n```json\n").unwrap();
+        let json = rest.split("```").next().unwrap();
+        let mut message = Vec::new();
+        for line in bulk.lines() {
+            match line.starts_with('{') {
+                true => message.extend(line.bytes()),
+                false => message.extend(bytes(line)),
+            }
+        }
+        let bulk = meaning(rpc::decode(&message.into(), Form::Bulk).unwrap());
+        assert_eq!(bulk, meaning(parse(json.as_bytes()).unwrap()));
+        examples += 1;
+    }
+    assert_eq!(examples, 3);
+}
+
+#[test]
+fn what_the_document_calls_no_bulk_message_is_none() {
+    let document = document();
+    let rows = section(&document, "### 2.22 Bulk messages").lines();
+    let rows: Vec<_> = rows.filter(|row| row.starts_with("| `b1")).collect();
+    assert_eq!(rows.len(), 9);
+    for row in rows {
+        let message = bytes(quoted(row).next().unwrap());
+        let error = rpc::decode(&message.into(), Form::Bulk).unwrap_err();
+        assert!(row.ends_with(&format!("| {error} |")), "{row}: {error}");
+    }
 }

@@ -12,6 +12,7 @@ mod processor;
 mod sandbox;
 mod start;
 mod throughput;
+mod transfer;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -107,6 +108,11 @@ pub const SCENES: &[Scene] = &[
         name: "idle-agents",
         subjects: &[Subject::Ours],
         run: |_| Box::pin(idle_agents::run()),
+    },
+    Scene {
+        name: "transfer",
+        subjects: EXECUTORS,
+        run: |subject| Box::pin(on(subject, transfer::run)),
     },
 ];
 

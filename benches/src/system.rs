@@ -66,6 +66,15 @@ impl System {
     ///
     /// When it cannot be opened.
     pub async fn client(&self) -> Result<Client> {
+        self.client_with(ClientConfig::default()).await
+    }
+
+    /// The same, with a certain behavior.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened.
+    pub async fn client_with(&self, config: ClientConfig) -> Result<Client> {
         // One for all sessions, as an orchestrator has it: it reads the roots of the machine.
         let connector = self.connector.clone();
         let credential = Credential::bearer(self.cloud.harness_token())?;
@@ -74,7 +83,7 @@ impl System {
             environment: EnvironmentId::new(ENVIRONMENT)?,
             credential: Arc::new(StaticBearer::new(credential)),
             connector,
-            config: ClientConfig::default(),
+            config,
         };
         Ok(Client::connect(options).await?)
     }

@@ -1,7 +1,8 @@
 //! Base64 as the protocol writes it: standard alphabet, padding required, canonical trailing bits.
 //!
 //! Use the module itself with `#[serde(with = "exec_proto::base64")]` on a [`Bytes`] field, and
-//! [`option`] on an `Option<Bytes>` field.
+//! [`option`] on an `Option<Bytes>` field. In a bulk message such a field is a number instead, which
+//! stands for bytes beside the text; the field does not see the difference.
 
 use std::fmt;
 
@@ -9,7 +10,9 @@ use ::base64::Engine as _;
 use ::base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::de::{self, Visitor};
-use serde::{Deserializer, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::payload;
 
 /// Text that is not base64. Names the offending symbol's code and place, never the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -65,22 +68,93 @@ pub fn encode(bytes: &[u8]) -> String {
 
 /// Serializes bytes as base64, for `#[serde(with)]`. No intermediate string is built.
 pub fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+    if let Some(number) = payload::place(bytes) {
+        return serializer.serialize_u64(number as u64);
+    }
     serializer.collect_str(&::base64::display::Base64Display::new(bytes, &STANDARD))
 }
 
 /// Deserializes bytes from base64, for `#[serde(with)]`.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
-    struct Text;
-    impl Visitor<'_> for Text {
-        type Value = Bytes;
+    deserialize_with(deserializer, decode)
+}
+
+fn deserialize_with<'de, D: Deserializer<'de>, T: From<Bytes>>(
+    deserializer: D,
+    text: impl FnOnce(&str) -> Result<T, Base64Error>,
+) -> Result<T, D::Error> {
+    struct Contents<F>(F);
+    impl<T: From<Bytes>, F: FnOnce(&str) -> Result<T, Base64Error>> Visitor<'_> for Contents<F> {
+        type Value = T;
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("a string")
         }
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<Bytes, E> {
-            decode(text).map_err(E::custom)
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
+            (self.0)(text).map_err(E::custom)
+        }
+        fn visit_u64<E: de::Error>(self, number: u64) -> Result<T, E> {
+            let payload = payload::find(number);
+            let payload = payload.ok_or_else(|| E::custom("the payload does not exist"))?;
+            Ok(payload.into())
         }
     }
-    deserializer.deserialize_str(Text)
+    // Asked for a string, the parser refuses numbers without looking at them.
+    if payload::are_there() {
+        deserializer.deserialize_any(Contents(text))
+    } else {
+        deserializer.deserialize_str(Contents(text))
+    }
+}
+
+/// Bytes whose base64 text is not decoded yet, for a method that answers wrong text in its own way.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Undecoded {
+    /// Text that may not be base64.
+    Text(String),
+    /// Bytes that never were text.
+    Bytes(Bytes),
+}
+
+impl Undecoded {
+    /// The bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`].
+    pub fn decode(&self) -> Result<Bytes, Base64Error> {
+        match self {
+            Self::Text(text) => decode(text),
+            Self::Bytes(bytes) => Ok(bytes.clone()),
+        }
+    }
+}
+
+impl fmt::Debug for Undecoded {
+    /// Shows nothing: contents of files are not for logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Undecoded")
+    }
+}
+
+impl From<Bytes> for Undecoded {
+    fn from(bytes: Bytes) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl Serialize for Undecoded {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Bytes(bytes) => serialize(bytes, serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Undecoded {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserialize_with(deserializer, |text| Ok(Self::Text(text.to_owned())))
+    }
 }
 
 /// The same for fields that may be null or absent (add `#[serde(default)]`).

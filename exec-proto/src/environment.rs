@@ -121,6 +121,8 @@ pub struct Capabilities {
     pub http_cancel: bool,
     /// `tcp/connect` and what belongs to it exist.
     pub tcp_streams: bool,
+    /// `initialized` honours `bulk`: payloads may travel beside the JSON text.
+    pub rpc_bulk: bool,
 }
 
 /// Liveness.

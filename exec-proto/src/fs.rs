@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::PathUri;
+use crate::base64::Undecoded;
 use crate::sandbox::SandboxContext;
 
 pub use changes::{
@@ -81,9 +82,8 @@ redacted_debug!(ReadFileResult {});
 pub struct WriteFileParams {
     /// The file.
     pub path: PathUri,
-    /// The contents as text, because base64 errors have a code of their own here.
-    /// Decode with [`crate::base64::decode`].
-    pub data_base64: String,
+    /// The contents, not decoded, because base64 errors have a code of their own here.
+    pub data_base64: Undecoded,
     /// `None` is true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub follow_symlinks: Option<bool>,

@@ -20,6 +20,22 @@ pub struct InitializeParams {
     pub resume_session_id: Option<String>,
 }
 
+/// Parameters of `initialized`. The reference has none, and looks at none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InitializedParams {
+    /// From here on both ends may send bulk messages on this connection. An extension of this
+    /// project, announced by the capability
+    /// [`rpc_bulk`](crate::environment::Capabilities::rpc_bulk).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bulk: Option<BulkTerms>,
+}
+
+/// What the client understands in bulk messages.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BulkTerms {}
+
 /// Result of `initialize`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

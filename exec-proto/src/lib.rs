@@ -41,6 +41,7 @@ pub mod http;
 pub mod initialize;
 pub mod network;
 pub mod path_uri;
+mod payload;
 pub mod process;
 pub mod rpc;
 pub mod sandbox;

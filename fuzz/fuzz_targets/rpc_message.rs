@@ -3,7 +3,7 @@
 #![no_main]
 
 use exec_proto::rpc::{
-    Message, encode_error, encode_notification, encode_request, encode_response, parse,
+    Form, Message, encode_error, encode_notification, encode_request, encode_response, parse,
 };
 use libfuzzer_sys::fuzz_target;
 
@@ -19,13 +19,13 @@ fuzz_target!(|data: &[u8]| {
         } => {
             // Numbers beyond 64 bits are valid JSON that this type cannot hold.
             let Ok(params) = value(params) else { return };
-            encode_request(id, method, &params, trace.as_ref()).unwrap()
+            encode_request(id, method, &params, trace.as_ref(), Form::Json).unwrap()
         }
         Message::Notification { method, params } => {
             let Ok(params) = value(params) else { return };
-            encode_notification(method, &params).unwrap()
+            encode_notification(method, &params, Form::Json).unwrap()
         }
-        Message::Response { id, result } => encode_response(id, result).unwrap(),
+        Message::Response { id, result } => encode_response(id, result, Form::Json).unwrap(),
         Message::Error { id, error } => encode_error(id, error),
     };
     let again = parse(&again).expect("what was encoded parses");

@@ -21,7 +21,6 @@ use relay_proto::{
     keys::PublicKey,
 };
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
 use tokio::{
     sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::Instant,
@@ -46,6 +45,8 @@ pub struct ClientConfig {
     pub connect_budget: Duration,
     /// How a lost connection is restored.
     pub recovery: RecoveryConfig,
+    /// Whether payloads may travel beside the JSON text.
+    pub bulk: Bulk,
     /// Who answers the executor's questions about the network; see [`Network::ask`](crate::Network::ask).
     pub network: NetworkDecider,
 }
@@ -55,9 +56,20 @@ impl Default for ClientConfig {
         Self {
             connect_budget: limits::CONNECT_BUDGET,
             recovery: RecoveryConfig::default(),
+            bulk: Bulk::default(),
             network: NetworkDecider::default(),
         }
     }
+}
+
+/// How output, input, contents of files and bodies travel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Bulk {
+    /// As they are, where the executor and the way to it can, else as base64.
+    #[default]
+    WherePossible,
+    /// Always as base64 in JSON. For measurements, and for reading what is on the wire.
+    Never,
 }
 
 /// How a lost connection is restored.
@@ -159,14 +171,7 @@ impl Client {
             ended: OnceLock::new(),
             drained: Arc::new(Notify::new()),
         });
-        let engine = Engine::new(
-            dial.clone(),
-            config.recovery.clone(),
-            config.network.clone(),
-            queue,
-            cancel.clone(),
-            shared.clone(),
-        );
+        let engine = Engine::new(dial.clone(), &config, queue, cancel.clone(), shared.clone());
         let task = tokio::spawn(engine.run(first));
         let inner = Inner {
             jobs,
@@ -390,7 +395,7 @@ impl Client {
         method: &'static str,
         params: &P,
         retry: Retry,
-        asker: impl FnOnce(oneshot::Sender<Result<Box<RawValue>, Error>>) -> Asker,
+        asker: impl FnOnce(oneshot::Sender<Result<rpc::Value, Error>>) -> Asker,
         job: impl FnOnce(Call) -> Job,
     ) -> Result<R, Error> {
         let answer = self.begin(method, params, retry, None, asker, job).await?;
@@ -409,12 +414,12 @@ impl Client {
         params: &P,
         retry: Retry,
         share: Option<OwnedSemaphorePermit>,
-        asker: impl FnOnce(oneshot::Sender<Result<Box<RawValue>, Error>>) -> Asker,
+        asker: impl FnOnce(oneshot::Sender<Result<rpc::Value, Error>>) -> Asker,
         job: impl FnOnce(Call) -> Job,
     ) -> Result<Answer, Error> {
-        let params = serde_json::value::to_raw_value(params)
+        let params = rpc::Draft::new(params)
             .map_err(|_| Error::Misuse(format!("the parameters of {method} do not serialize")))?;
-        let mut room = self.room(params.get().len()).await?;
+        let mut room = self.room(params.size()).await?;
         room._share = share;
         let (reply, answer) = oneshot::channel();
         let asker = asker(reply);
@@ -492,7 +497,7 @@ impl Client {
 #[derive(Debug)]
 pub(crate) struct Answer {
     method: &'static str,
-    answer: oneshot::Receiver<Result<Box<RawValue>, Error>>,
+    answer: oneshot::Receiver<Result<rpc::Value, Error>>,
     shared: Arc<Shared>,
 }
 
@@ -511,7 +516,8 @@ impl Answer {
         let answer = (&mut self.answer).await;
         let result = answer.map_err(|_| self.shared.ended())??;
         let method = self.method;
-        rpc::from_json(&result)
+        result
+            .decode()
             .map_err(|_| Error::Protocol(format!("its answer to {method} does not decode")))
     }
 }
@@ -529,7 +535,7 @@ async fn first_connection(
             session_id,
             executor_key: None,
         });
-        let error = match Generation::establish(dial, resume).await {
+        let error = match Generation::establish(dial, config.bulk, resume).await {
             Ok(generation) => return Ok(generation),
             Err(error) => error,
         };

@@ -107,7 +107,7 @@ impl Filesystem {
     async fn write_file(&self, path: &PathUri, contents: &[u8], retry: Retry) -> Result<(), Error> {
         let params = WriteFileParams {
             path: path.clone(),
-            data_base64: exec_proto::base64::encode(contents),
+            data_base64: Bytes::copy_from_slice(contents).into(),
             follow_symlinks: None,
             sandbox: None,
         };

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use exec_proto::{
     environment::{self, Info},
-    initialize::{self, InitializeParams, InitializeResult},
+    initialize::{self, BulkTerms, InitializeParams, InitializeResult, InitializedParams},
     rpc,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
-use crate::{Dial, Error, Transport, limits};
+use crate::{Bulk, Dial, Error, Transport, limits};
 
 /// The name that this client gives in `initialize`.
 const CLIENT_NAME: &str = "exec-harness";
@@ -23,6 +23,8 @@ pub(crate) struct Generation {
     pub(crate) transport: Transport,
     pub(crate) session_id: String,
     pub(crate) info: Info,
+    /// How payloads travel on it, both ways.
+    pub(crate) form: rpc::Form,
 }
 
 /// The session that a new connection has to take over.
@@ -39,6 +41,7 @@ impl Generation {
     /// events are read back right afterwards, and the page that is read then includes them.
     pub(crate) async fn establish(
         dial: &dyn Dial,
+        bulk: Bulk,
         resume: Option<Resume<'_>>,
     ) -> Result<Self, Error> {
         let pinned = resume.as_ref().and_then(|resume| resume.executor_key);
@@ -70,7 +73,17 @@ impl Generation {
                 "it resumed another session than the one asked for".into(),
             ));
         }
-        let initialized = rpc::encode_notification(initialize::INITIALIZED, &exec_proto::Empty {})
+        let known = answer.environment_info.as_ref();
+        let form = match bulk {
+            Bulk::WherePossible if known.is_some_and(|info| info.capabilities.rpc_bulk) => {
+                rpc::Form::Bulk
+            }
+            Bulk::WherePossible | Bulk::Never => rpc::Form::Json,
+        };
+        let params = InitializedParams {
+            bulk: (form == rpc::Form::Bulk).then(BulkTerms::default),
+        };
+        let initialized = rpc::encode_notification(initialize::INITIALIZED, &params, form)
             .map_err(|_| Error::Misuse("initialized does not serialize".into()))?;
         transport
             .outgoing
@@ -96,6 +109,7 @@ impl Generation {
             transport,
             session_id: answer.session_id,
             info,
+            form,
         })
     }
 }
@@ -108,7 +122,7 @@ async fn ask<P: Serialize, R: DeserializeOwned>(
     params: &P,
     limit: Duration,
 ) -> Result<R, Error> {
-    let request = rpc::encode_request(&id.into(), method, params, None)
+    let request = rpc::encode_request(&id.into(), method, params, None, rpc::Form::Json)
         .map_err(|_| Error::Misuse(format!("{method} does not serialize")))?;
     let exchange = async {
         transport.outgoing.send(request).await.map_err(|_| lost())?;
@@ -118,7 +132,7 @@ async fn ask<P: Serialize, R: DeserializeOwned>(
                     id: answered,
                     result,
                 }) if answered == id.into() => {
-                    return rpc::from_json(&result).map_err(|_| {
+                    return result.decode().map_err(|_| {
                         Error::Protocol(format!("its answer to {method} does not decode"))
                     });
                 }

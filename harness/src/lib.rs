@@ -44,7 +44,7 @@ mod queue;
 mod tcp;
 mod transport;
 
-pub use client::{Client, ClientConfig, RecoveryConfig};
+pub use client::{Bulk, Client, ClientConfig, RecoveryConfig};
 pub use connect::{ConnectOptions, direct};
 pub use error::Error;
 pub use filesystem::{

@@ -43,6 +43,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     http_request_body_stream: true,
     http_cancel: true,
     tcp_streams: true,
+    rpc_bulk: true,
 };
 
 /// Names the program towards clients that keep settings by provider: a constant of the program,

@@ -9,14 +9,13 @@ use exec_proto::fs as wire;
 use exec_proto::fs::{
     BatchCall, BatchOutcome, BatchParams, BatchResult, MAX_BATCH_CALLS, MAX_BATCH_RESULT_BYTES,
 };
-use exec_proto::rpc::RpcError;
+use exec_proto::rpc::{RpcError, Value};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::limits::READ_FILE_BYTES;
 use super::{FsConnection, FsError};
 
-type Encoded = Result<Box<RawValue>, RpcError>;
+type Encoded = Result<Value, RpcError>;
 
 impl FsConnection {
     /// `fs/batch`
@@ -102,7 +101,7 @@ impl FsConnection {
 
 /// What a result takes of the room. An empty one is free, so that no change is made and then reported
 /// as failed for want of room.
-fn cost(result: &RawValue) -> usize {
+fn cost(result: &Value) -> usize {
     match result.get() {
         "{}" => 0,
         text => text.len(),
@@ -120,7 +119,7 @@ fn done((): ()) -> Encoded {
 }
 
 fn encode<T: Serialize>(result: T) -> Encoded {
-    serde_json::value::to_raw_value(&result).map_err(|err| RpcError::internal(err.to_string()))
+    Value::encode(&result).map_err(|err| RpcError::internal(err.to_string()))
 }
 
 /// The result of `fs/readFile` around the contents.

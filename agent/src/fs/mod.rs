@@ -164,7 +164,7 @@ impl FsConnection {
         let path = native(&params.path)?;
         let links = Links::from_param(params.follow_symlinks);
         let write = self.pool.run(move |_| {
-            let data = exec_proto::base64::decode(&params.data_base64).map_err(FsError::Base64)?;
+            let data = params.data_base64.decode().map_err(FsError::Base64)?;
             write::write_file(&path, links, &data)
         });
         Ok(write.await?)

@@ -289,10 +289,13 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     if message.len() <= MAX_FRAME_BYTES {
-        return sink.feed(text(message)?).await;
+        return sink.feed(data(message)?).await;
     }
+    let mut kind = match is_bulk(&message) {
+        true => Data::Binary,
+        false => Data::Text,
+    };
     let mut rest = message;
-    let mut kind = Data::Text;
     while !rest.is_empty() {
         let part = rest.split_to(rest.len().min(MAX_FRAME_BYTES));
         let frame = Frame::message(part, OpCode::Data(kind), rest.is_empty());
@@ -302,11 +305,19 @@ where
     Ok(())
 }
 
-fn text(message: Bytes) -> Result<Message, Error> {
+fn data(message: Bytes) -> Result<Message, Error> {
+    if is_bulk(&message) {
+        return Ok(Message::Binary(message));
+    }
     // What the session encodes is JSON, so this does not fail.
     Utf8Bytes::try_from(message)
         .map(Message::Text)
         .map_err(|error| Error::Utf8(error.to_string()))
+}
+
+/// Whether a message is more than text.
+fn is_bulk(message: &[u8]) -> bool {
+    message.first() == Some(&exec_proto::rpc::bulk::MARKER)
 }
 
 /// Sends the close frame and waits until the peer has ended its side as well, so that the frame is

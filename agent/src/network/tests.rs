@@ -103,7 +103,7 @@ impl Client {
     fn answer(&self, question: &Value, decision: Value) -> bool {
         let result = serde_json::value::to_raw_value(&json!({"decision": decision})).unwrap();
         let id = question["id"].as_i64().unwrap();
-        self.outbox.answered(&id.into(), Ok(result))
+        self.outbox.answered(&id.into(), Ok(result.into()))
     }
 }
 

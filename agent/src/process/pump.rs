@@ -22,6 +22,7 @@ use bytes::Bytes;
 use exec_proto::process::{
     CLOSED, ClosedNotification, EXITED, ExitedNotification, OUTPUT, OutputNotification, Stream,
 };
+use rustix::buffer::spare_capacity;
 use serde::Serialize;
 use tokio::io::Interest;
 use tokio::time::Instant;
@@ -40,6 +41,9 @@ const COALESCE: Duration = Duration::from_millis(2);
 /// Largest event, and the size of a full pipe. Small against the retained output, so that eviction
 /// of whole chunks loses little; clients accept sixteen times as much.
 const MAX_CHUNK_BYTES: usize = 64 << 10;
+
+/// A read of so much makes a source busy.
+const BUSY_BYTES: usize = MAX_CHUNK_BYTES / 2;
 
 /// Most output that is read between the exit and the `exited` event. A descendant that floods the
 /// pipe must not hold the event back.
@@ -74,6 +78,8 @@ struct Source {
     /// `None` at the end of the stream.
     fd: Option<WatchedFd>,
     pending: Vec<u8>,
+    /// The last read brought much. Then the next one likely will, and goes to where it stays.
+    is_busy: bool,
 }
 
 impl Pump {
@@ -93,6 +99,7 @@ impl Pump {
                     stream,
                     fd: Some(fd),
                     pending: Vec::new(),
+                    is_busy: false,
                 })
             })
             .collect::<io::Result<Vec<_>>>()?;
@@ -216,11 +223,17 @@ impl Pump {
     async fn flush(&mut self) {
         let mut events = Vec::new();
         for source in &mut self.sources {
-            for chunk in source.pending.chunks(MAX_CHUNK_BYTES) {
+            let pending = std::mem::take(&mut source.pending);
+            if pending.len() <= MAX_CHUNK_BYTES && pending.len() >= pending.capacity() / 2 {
+                if !pending.is_empty() {
+                    events.push((source.stream, Bytes::from(pending)));
+                }
+                continue;
+            }
+            for chunk in pending.chunks(MAX_CHUNK_BYTES) {
                 // A copy of exactly this size, because the log keeps it.
                 events.push((source.stream, Bytes::copy_from_slice(chunk)));
             }
-            source.pending = Vec::new();
         }
         for (stream, chunk) in events {
             let seq = self
@@ -298,20 +311,27 @@ impl Source {
             && self.pending.len() < limit
         {
             let pending = &mut self.pending;
-            let read = SCRATCH.with_borrow_mut(|scratch| {
-                let room = scratch.len().min(limit - pending.len());
-                let room = scratch.get_mut(..room).unwrap_or_default();
-                let mut read = |fd: &OwnedFd| Ok(rustix::io::read(fd, &mut *room)?);
-                let read = match trust {
-                    Trust::Readiness => fd.try_io(Interest::READABLE, read),
-                    Trust::Nothing => read(fd.get_ref()),
-                }?;
-                pending.extend_from_slice(room.get(..read).unwrap_or_default());
-                Ok::<usize, io::Error>(read)
-            });
+            let room = limit - pending.len();
+            let mut read = |fd: &OwnedFd| {
+                if self.is_busy {
+                    pending.reserve_exact(room);
+                    return Ok(rustix::io::read(fd, spare_capacity(pending))?);
+                }
+                SCRATCH.with_borrow_mut(|scratch| {
+                    let room = scratch.len().min(room);
+                    let room = scratch.get_mut(..room).unwrap_or_default();
+                    let read = rustix::io::read(fd, &mut *room)?;
+                    pending.extend_from_slice(room.get(..read).unwrap_or_default());
+                    Ok(read)
+                })
+            };
+            let read = match trust {
+                Trust::Readiness => fd.try_io(Interest::READABLE, read),
+                Trust::Nothing => read(fd.get_ref()),
+            };
             match read {
                 Ok(0) => self.fd = None,
-                Ok(_) => {}
+                Ok(bytes) => self.is_busy = bytes >= BUSY_BYTES,
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => return,
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
                 // A terminal's end is EIO.

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use exec_proto::RpcError;
-use exec_proto::rpc::RequestId;
-use serde_json::value::RawValue;
+use exec_proto::rpc::{RequestId, Value};
 use tokio::sync::oneshot;
 
 /// The requests of one connection that wait for an answer.
@@ -22,7 +21,7 @@ struct State {
 }
 
 /// What a client answers.
-pub(crate) type Outcome = Result<Box<RawValue>, RpcError>;
+pub(crate) type Outcome = Result<Value, RpcError>;
 
 /// A place for one answer, until dropped.
 #[derive(Debug)]

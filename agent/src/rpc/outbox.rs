@@ -17,9 +17,10 @@
 //! share one way, and what is only prompt is ordinary.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use exec_proto::rpc::{RequestId, encode_notification, encode_request, from_json};
+use exec_proto::rpc::{Form, RequestId, encode_notification, encode_request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -71,6 +72,8 @@ pub struct Outbox {
     closed: CancellationToken,
     /// Requests to the client.
     callbacks: Arc<Callbacks>,
+    /// Whether the client understands bulk messages.
+    bulk: Arc<AtomicBool>,
 }
 
 /// Why a request to the client has no result.
@@ -138,6 +141,7 @@ impl Outbox {
                 control,
                 closed,
                 callbacks: Arc::default(),
+                bulk: Arc::default(),
             },
             writer,
         )
@@ -167,7 +171,7 @@ impl Outbox {
         method: &'static str,
         params: &P,
     ) -> Result<(), Disconnected> {
-        let Ok(message) = encode_notification(method, params) else {
+        let Ok(message) = encode_notification(method, params, self.form()) else {
             tracing::error!(method, "notification does not serialize");
             return Ok(());
         };
@@ -177,7 +181,7 @@ impl Outbox {
     /// Sends a notification only if there is room at once, and leaves some for others. Returns
     /// whether it was sent.
     pub(crate) fn try_notify<P: Serialize>(&self, method: &'static str, params: &P) -> bool {
-        let Ok(message) = encode_notification(method, params) else {
+        let Ok(message) = encode_notification(method, params, self.form()) else {
             return false;
         };
         let bytes = u32::try_from(message.len().max(1)).unwrap_or(u32::MAX);
@@ -210,7 +214,7 @@ impl Outbox {
         params: &P,
     ) -> Result<R, AskError> {
         let mut waiting = self.callbacks.begin().ok_or(AskError::TooMany)?;
-        let request = encode_request(&waiting.id.into(), method, params, None);
+        let request = encode_request(&waiting.id.into(), method, params, None, self.form());
         let request = request.map_err(|_| AskError::NoResult)?;
         self.send(Lane::Control, request).await?;
         let answer = tokio::select! {
@@ -219,7 +223,7 @@ impl Outbox {
         };
         let result = answer.map_err(|_| Disconnected)?;
         let result = result.map_err(|_| AskError::NoResult)?;
-        from_json(&result).map_err(|_| AskError::NoResult)
+        result.decode().map_err(|_| AskError::NoResult)
     }
 
     /// Takes the client's answer to a request of ours. Returns whether there was such a request.
@@ -246,6 +250,20 @@ impl Outbox {
         tokio::select! {
             sent = send => sent,
             () = self.closed.cancelled() => Err(Disconnected),
+        }
+    }
+
+    /// From now on payloads travel beside the text. What is encoded already stays as it is.
+    pub(crate) fn use_bulk(&self) {
+        self.bulk.store(true, Ordering::Release);
+    }
+
+    /// How messages are to be encoded, and may arrive.
+    pub(crate) fn form(&self) -> Form {
+        if self.bulk.load(Ordering::Acquire) {
+            Form::Bulk
+        } else {
+            Form::Json
         }
     }
 

@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use exec_proto::http::RequestParams;
-use exec_proto::initialize::{self, InitializeParams, InitializeResult};
-use exec_proto::rpc::{Message, RequestId, encode_error, encode_parse_error, parse};
+use exec_proto::initialize::{self, InitializeParams, InitializeResult, InitializedParams};
+use exec_proto::rpc::{Message, Params, RequestId, decode, encode_error, encode_parse_error};
 use exec_proto::session::KeepResult;
 use exec_proto::{Empty, RpcError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -120,7 +120,7 @@ pub(super) async fn serve(
     let let_go = CancellationToken::new();
     let finishing = sessions.ending().finishing().clone();
     let mut connection = Connection {
-        context: Arc::new(Context::new(&sessions, outbox.clone())),
+        context: Arc::new(Context::new(&sessions, &peer, outbox.clone())),
         holder: Holder::new(peer.key().cloned(), path, let_go.clone()),
         // A direct connection is kept alive, or ended, by its own transport.
         silence: matches!(peer, PeerLabel::Relay { .. }).then_some(sessions.config.stream_idle),
@@ -208,7 +208,7 @@ impl Connection {
     async fn handle(&mut self, bytes: Bytes) -> Result<(), End> {
         self.messages += 1;
         let size = bytes.len();
-        let message = parse(&bytes);
+        let message = decode(&bytes, self.outbox.form());
         drop(bytes);
         match message {
             Err(err) => {
@@ -229,7 +229,8 @@ impl Connection {
                     Ok(self.request(id, &method, call, size).await?)
                 }
             },
-            Ok(Message::Notification { method, .. }) if method == initialize::INITIALIZED => {
+            Ok(Message::Notification { method, params }) if method == initialize::INITIALIZED => {
+                self.initialized(&params);
                 match std::mem::replace(&mut self.state, State::New) {
                     State::New => Err(End::Violation("initialized before initialize")),
                     State::Opened(session) | State::Ready(session) => {
@@ -273,12 +274,12 @@ impl Connection {
                 let result = self.initialize(&params).await;
                 return self
                     .outbox
-                    .send(Lane::Control, dispatch::answer(&id, result))
+                    .send(Lane::Control, self.context.answer(&id, result))
                     .await;
             }
             (State::Ready(_), Call::SessionClose) => {
                 self.close_session();
-                let answer = dispatch::answer(&id, Ok(Empty {}));
+                let answer = self.context.answer(&id, Ok(Empty {}));
                 return self.outbox.send(Lane::Control, answer).await;
             }
             (State::Ready(attached), Call::SessionKeep(params)) => {
@@ -288,7 +289,7 @@ impl Connection {
                 };
                 return self
                     .outbox
-                    .send(Lane::Control, dispatch::answer(&id, Ok(result)))
+                    .send(Lane::Control, self.context.answer(&id, Ok(result)))
                     .await;
             }
             (State::Ready(attached), call) => (Arc::clone(&attached.session), call),
@@ -393,11 +394,20 @@ impl Connection {
             .await?;
         let session_id = attached.session.id.clone();
         self.state = State::Opened(attached);
-        let environment_info = Some(self.sessions.environment().info().clone());
+        let environment_info = Some(self.context.info());
         Ok(InitializeResult {
             session_id,
             environment_info,
         })
+    }
+
+    /// Takes what the client says of itself. Clients of the reference say nothing, and whatever does
+    /// not decode is the same as nothing.
+    fn initialized(&self, params: &Params) {
+        let params = params.decode::<InitializedParams>().unwrap_or_default();
+        if params.bulk.is_some() {
+            self.context.use_bulk();
+        }
     }
 
     /// Ends the session for good. What is in flight is answered, with an error where possible.

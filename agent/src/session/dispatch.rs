@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use exec_proto::environment::Status;
+use exec_proto::environment::{Info, Status};
 use exec_proto::http::RequestParams;
 use exec_proto::process::{SignalGroupResult, TerminateResult, WriteResult};
 use exec_proto::rpc::{RequestId, encode_error, encode_response};
@@ -19,13 +19,15 @@ use crate::environment::ExecutorEnvironment;
 use crate::fs::FsConnection;
 use crate::http::{HttpConnection, Upload};
 use crate::process::Reservation;
-use crate::rpc::{Disconnected, Lane, Outbox};
+use crate::rpc::{Disconnected, Lane, Outbox, PeerLabel};
 use crate::tcp::TcpConnection;
 use crate::{capabilities, config_layers};
 
 /// What the requests of one connection share. Dropping it ends what belongs to the connection.
 pub(super) struct Context {
     environment: Arc<ExecutorEnvironment>,
+    /// Whether the transport carries messages that are not text.
+    carries_bulk: bool,
     pub(super) outbox: Outbox,
     fs: FsConnection,
     pub(super) http: HttpConnection,
@@ -50,12 +52,13 @@ const READ_SHARE_BYTES: usize = 1 << 20;
 const MAX_READ_ANSWERS: usize = 4;
 
 impl Context {
-    pub(super) fn new(sessions: &Sessions, outbox: Outbox) -> Self {
+    pub(super) fn new(sessions: &Sessions, peer: &PeerLabel, outbox: Outbox) -> Self {
         let concurrent = sessions.config.concurrent_requests.max(1);
         let largest = sessions.config.output_bytes.div_ceil(READ_SHARE_BYTES);
         let read_shares = MAX_READ_ANSWERS - 1 + largest.max(1);
         Self {
             environment: Arc::clone(sessions.environment()),
+            carries_bulk: *peer != PeerLabel::Stdio,
             fs: FsConnection::with_sandboxes(outbox.clone(), sessions.sandboxes()),
             http: HttpConnection::new(Arc::clone(&sessions.config.http), outbox.clone()),
             tcp: TcpConnection::new(
@@ -80,24 +83,26 @@ pub(super) fn control(
     call: Call,
 ) -> Result<Bytes, Box<Call>> {
     Ok(match call {
-        Call::EnvironmentInfo => answer(id, Ok(context.environment.info())),
-        Call::EnvironmentStatus => answer(id, Ok(Status::ready())),
+        Call::EnvironmentInfo => context.answer(id, Ok(context.info())),
+        Call::EnvironmentStatus => context.answer(id, Ok(Status::ready())),
         Call::ProcessSignal(params) => {
             session.processes.signal(&params.process_id, params.signal);
-            answer(id, Ok(Empty {}))
+            context.answer(id, Ok(Empty {}))
         }
         Call::ProcessTerminate(params) => {
             let running = session.processes.terminate(&params);
-            answer(id, running.map(|running| TerminateResult { running }))
+            context.answer(id, running.map(|running| TerminateResult { running }))
         }
         Call::ProcessSignalGroup(params) => {
             let running = session.processes.signal_group(&params);
-            answer(id, Ok(SignalGroupResult { running }))
+            context.answer(id, Ok(SignalGroupResult { running }))
         }
-        Call::ProcessResize(params) => answer(id, session.processes.resize(&params).map(empty)),
+        Call::ProcessResize(params) => {
+            context.answer(id, session.processes.resize(&params).map(empty))
+        }
         Call::Cancel(params) => {
             let cancelled = context.in_flight.cancel(&params.id);
-            answer(id, Ok(CancelResult { cancelled }))
+            context.answer(id, Ok(CancelResult { cancelled }))
         }
         call => return Err(Box::new(call)),
     })
@@ -112,7 +117,7 @@ pub(super) async fn start(
     let is_interactive = reservation.is_interactive();
     match reservation.start().await {
         Ok(started) => {
-            let answer = answer(id, Ok(&started.result));
+            let answer = context.answer(id, Ok(&started.result));
             // In the lane of the events, so that it stays before them.
             let sent = if is_interactive {
                 context.send_prompt(answer).await
@@ -137,7 +142,7 @@ pub(super) async fn request(
         Ok(reply) => (Ok(reply.result), reply.body),
         Err(error) => (Err(error), None),
     };
-    context.send(answer(id, result)).await?;
+    context.send(context.answer(id, result)).await?;
     context.http.stream(body);
     Ok(())
 }
@@ -163,39 +168,41 @@ pub(super) async fn run(
             let share = u32::try_from(share).unwrap_or(u32::MAX);
             let _permit = context.reading.acquire_many(share).await;
             let read = process.read(&params).await;
-            return context.send(answer(id, read)).await;
+            return context.send(context.answer(id, read)).await;
         }
         Call::ProcessWrite(params) => {
             let status = session.processes.write(params).await;
-            answer(id, status.map(|status| WriteResult { status }))
+            context.answer(id, status.map(|status| WriteResult { status }))
         }
         Call::ProcessCloseStdin(params) => {
-            answer(id, session.processes.close_stdin(&params).await.map(empty))
+            context.answer(id, session.processes.close_stdin(&params).await.map(empty))
         }
-        Call::ProcessList(params) => answer(id, session.processes.list(&params)),
-        Call::ReadFile(params) => answer(id, fs.read_file(params).await),
-        Call::WriteFile(params) => answer(id, fs.write_file(params).await.map(empty)),
-        Call::CreateDirectory(params) => answer(id, fs.create_directory(params).await.map(empty)),
-        Call::GetMetadata(params) => answer(id, fs.get_metadata(params).await),
-        Call::Canonicalize(params) => answer(id, fs.canonicalize(params).await),
-        Call::ReadDirectory(params) => answer(id, fs.read_directory(params).await),
-        Call::Walk(params) => answer(id, fs.walk(params).await),
-        Call::Remove(params) => answer(id, fs.remove(params).await.map(empty)),
-        Call::Copy(params) => answer(id, fs.copy(params).await.map(empty)),
-        Call::Open(params) => answer(id, fs.open(params).await),
-        Call::ReadBlock(params) => answer(id, fs.read_block(params).await),
-        Call::WriteBlock(params) => answer(id, fs.write_block(params).await.map(empty)),
-        Call::Close(params) => answer(id, fs.close(params).await.map(empty)),
-        Call::Append(params) => answer(id, fs.append(params).await),
-        Call::Rename(params) => answer(id, fs.rename(params).await.map(empty)),
-        Call::Sync(params) => answer(id, fs.sync(params).await.map(empty)),
-        Call::Batch(params) => answer(id, fs.batch(params).await),
-        Call::ConfigRead(params) => answer(
+        Call::ProcessList(params) => context.answer(id, session.processes.list(&params)),
+        Call::ReadFile(params) => context.answer(id, fs.read_file(params).await),
+        Call::WriteFile(params) => context.answer(id, fs.write_file(params).await.map(empty)),
+        Call::CreateDirectory(params) => {
+            context.answer(id, fs.create_directory(params).await.map(empty))
+        }
+        Call::GetMetadata(params) => context.answer(id, fs.get_metadata(params).await),
+        Call::Canonicalize(params) => context.answer(id, fs.canonicalize(params).await),
+        Call::ReadDirectory(params) => context.answer(id, fs.read_directory(params).await),
+        Call::Walk(params) => context.answer(id, fs.walk(params).await),
+        Call::Remove(params) => context.answer(id, fs.remove(params).await.map(empty)),
+        Call::Copy(params) => context.answer(id, fs.copy(params).await.map(empty)),
+        Call::Open(params) => context.answer(id, fs.open(params).await),
+        Call::ReadBlock(params) => context.answer(id, fs.read_block(params).await),
+        Call::WriteBlock(params) => context.answer(id, fs.write_block(params).await.map(empty)),
+        Call::Close(params) => context.answer(id, fs.close(params).await.map(empty)),
+        Call::Append(params) => context.answer(id, fs.append(params).await),
+        Call::Rename(params) => context.answer(id, fs.rename(params).await.map(empty)),
+        Call::Sync(params) => context.answer(id, fs.sync(params).await.map(empty)),
+        Call::Batch(params) => context.answer(id, fs.batch(params).await),
+        Call::ConfigRead(params) => context.answer(
             id,
             config_layers::read(fs.pool(), &context.environment, params).await,
         ),
-        Call::DiscoverV1(params) => answer(id, capabilities::discover_v1(fs, params).await),
-        Call::DiscoverV2(params) => answer(
+        Call::DiscoverV1(params) => context.answer(id, capabilities::discover_v1(fs, params).await),
+        Call::DiscoverV2(params) => context.answer(
             id,
             capabilities::discover_v2(fs, &context.environment, params).await,
         ),
@@ -203,35 +210,39 @@ pub(super) async fn run(
         // From here on answers that say something about notifications: they must not overtake them.
         Call::HttpCancel(params) => {
             return context
-                .send(answer(id, Ok(context.http.cancel(&params))))
+                .send(context.answer(id, Ok(context.http.cancel(&params))))
                 .await;
         }
         Call::WatchMissing(params) => {
             return context
-                .send(answer(id, fs.watch_missing(params).await))
+                .send(context.answer(id, fs.watch_missing(params).await))
                 .await;
         }
         Call::UnwatchMissing(params) => {
             fs.unwatch_missing(params).await;
-            return context.send(answer(id, Ok(Empty {}))).await;
+            return context.send(context.answer(id, Ok(Empty {}))).await;
         }
-        Call::BodyChunk(params) => answer(id, context.http.body_chunk(params).await.map(empty)),
+        Call::BodyChunk(params) => {
+            context.answer(id, context.http.body_chunk(params).await.map(empty))
+        }
         Call::TcpConnect(params) => {
             let (result, stream) = match context.tcp.connect(*params).await {
                 Ok((result, stream)) => (Ok(result), Some(stream)),
                 Err(error) => (Err(error), None),
             };
-            context.send(answer(id, result)).await?;
+            context.send(context.answer(id, result)).await?;
             context.tcp.run(stream);
             return Ok(());
         }
         Call::TcpClose(params) => {
             let closed = context.tcp.close(&params).await.map(empty);
-            return context.send(answer(id, closed)).await;
+            return context.send(context.answer(id, closed)).await;
         }
-        Call::TcpWrite(params) => answer(id, context.tcp.write(params).await.map(empty)),
-        Call::TcpShutdown(params) => answer(id, context.tcp.shutdown(&params).await.map(empty)),
-        Call::TcpWindow(params) => answer(id, context.tcp.window(&params).map(empty)),
+        Call::TcpWrite(params) => context.answer(id, context.tcp.write(params).await.map(empty)),
+        Call::TcpShutdown(params) => {
+            context.answer(id, context.tcp.shutdown(&params).await.map(empty))
+        }
+        Call::TcpWindow(params) => context.answer(id, context.tcp.window(&params).map(empty)),
         // Answered by `control`, `start` and the handshake, which come first.
         Call::Initialize(_)
         | Call::EnvironmentInfo
@@ -264,17 +275,36 @@ impl Context {
         self.outbox.send(Lane::Prompt, answer).await
     }
 
+    /// Encodes the answer to a request.
+    pub(super) fn answer<T: Serialize>(
+        &self,
+        id: &RequestId,
+        result: Result<T, RpcError>,
+    ) -> Bytes {
+        let encoded = result.and_then(|result| {
+            encode_response(id, &result, self.outbox.form())
+                .map_err(|err| RpcError::internal(err.to_string()))
+        });
+        encoded.unwrap_or_else(|error| encode_error(id, &error))
+    }
+
+    /// What the executor is, towards this client.
+    pub(super) fn info(&self) -> Info {
+        let mut info = self.environment.info().clone();
+        info.capabilities.rpc_bulk &= self.carries_bulk;
+        info
+    }
+
+    /// Both ends may send bulk messages from now on, if the transport carries them.
+    pub(super) fn use_bulk(&self) {
+        if self.info().capabilities.rpc_bulk {
+            self.outbox.use_bulk();
+        }
+    }
+
     async fn send(&self, answer: Bytes) -> Result<(), Disconnected> {
         self.outbox.send(Lane::Ordinary, answer).await
     }
-}
-
-/// Encodes the answer to a request.
-pub(super) fn answer<T: Serialize>(id: &RequestId, result: Result<T, RpcError>) -> Bytes {
-    let encoded = result.and_then(|result| {
-        encode_response(id, &result).map_err(|err| RpcError::internal(err.to_string()))
-    });
-    encoded.unwrap_or_else(|error| encode_error(id, &error))
 }
 
 fn empty((): ()) -> Empty {

@@ -8,10 +8,9 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::value::RawValue;
 
 use crate::PathUri;
-use crate::rpc::{Params, RpcError, from_json};
+use crate::rpc::{Params, RpcError, Value};
 use crate::sandbox::SandboxContext;
 
 /// Request: add to the end of a file.
@@ -147,7 +146,7 @@ pub struct BatchResult {
 #[serde(try_from = "OutcomeMembers")]
 pub enum BatchOutcome {
     /// The method's result, not decoded yet.
-    Result(Box<RawValue>),
+    Result(Value),
     /// The method's error.
     Error(RpcError),
 }
@@ -160,7 +159,7 @@ impl BatchOutcome {
     /// If the result has another shape. That error may quote values; do not show it to a peer.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<Result<T, RpcError>, serde_json::Error> {
         match self {
-            Self::Result(result) => from_json(result).map(Ok),
+            Self::Result(result) => result.decode().map(Ok),
             Self::Error(error) => Ok(Err(error.clone())),
         }
     }
@@ -190,7 +189,7 @@ impl Serialize for BatchOutcome {
 #[derive(Deserialize)]
 struct OutcomeMembers {
     #[serde(default)]
-    result: Option<Box<RawValue>>,
+    result: Option<Value>,
     #[serde(default)]
     error: Option<RpcError>,
 }
@@ -259,7 +258,7 @@ mod tests {
             follow_symlinks: None,
             sandbox: None,
         };
-        let outcome = BatchOutcome::Result(serde_json::value::to_raw_value("secret").unwrap());
+        let outcome = BatchOutcome::Result(Value::encode("secret").unwrap());
         let shown = format!("{append:?} {outcome:?}");
         assert!(!shown.contains("secret"), "{shown}");
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{RequestId, RpcError, Trace, UNPARSABLE_ID};
+use super::{Draft, Form, RequestId, RpcError, Trace, UNPARSABLE_ID};
 
 /// A value that JSON cannot express, such as a map with keys that are not strings.
 #[derive(Debug, thiserror::Error)]
@@ -18,13 +18,14 @@ pub struct EncodeError(#[from] serde_json::Error);
 pub fn encode_response<T: Serialize + ?Sized>(
     id: &RequestId,
     result: &T,
+    form: Form,
 ) -> Result<Bytes, EncodeError> {
     #[derive(Serialize)]
     struct Response<'a, T: ?Sized> {
         id: &'a RequestId,
         result: &'a T,
     }
-    to_bytes(&Response { id, result })
+    Ok(Draft::new(&Response { id, result })?.into_message(form))
 }
 
 /// Encodes an error answer.
@@ -74,13 +75,14 @@ pub fn encode_parse_error(number: u64, error: &RpcError) -> Bytes {
 pub fn encode_notification<P: Serialize + ?Sized>(
     method: &str,
     params: &P,
+    form: Form,
 ) -> Result<Bytes, EncodeError> {
     #[derive(Serialize)]
     struct Notification<'a, P: ?Sized> {
         method: &'a str,
         params: &'a P,
     }
-    to_bytes(&Notification { method, params })
+    Ok(Draft::new(&Notification { method, params })?.into_message(form))
 }
 
 /// Encodes a request.
@@ -93,6 +95,7 @@ pub fn encode_request<P: Serialize + ?Sized>(
     method: &str,
     params: &P,
     trace: Option<&Trace>,
+    form: Form,
 ) -> Result<Bytes, EncodeError> {
     #[derive(Serialize)]
     struct Request<'a, P: ?Sized> {
@@ -102,12 +105,36 @@ pub fn encode_request<P: Serialize + ?Sized>(
         #[serde(skip_serializing_if = "Option::is_none")]
         trace: Option<&'a Trace>,
     }
-    to_bytes(&Request {
+    let request = Request {
         id,
         method,
         params,
         trace,
-    })
+    };
+    Ok(Draft::new(&request)?.into_message(form))
+}
+
+/// Encodes a request whose parameters were serialized before.
+///
+/// # Errors
+///
+/// [`EncodeError`], which never happens: an id and a name always serialize.
+pub fn encode_call(
+    id: &RequestId,
+    method: &str,
+    params: &Draft,
+    form: Form,
+) -> Result<Bytes, EncodeError> {
+    #[derive(Serialize)]
+    struct Head<'a> {
+        id: &'a RequestId,
+        method: &'a str,
+    }
+    let mut head = serde_json::to_vec(&Head { id, method })?;
+    // The parameters are one more member.
+    head.pop();
+    head.extend_from_slice(br#","params":"#);
+    Ok(params.between(&head, b"}").into_message(form))
 }
 
 fn to_bytes<T: Serialize>(message: &T) -> Result<Bytes, EncodeError> {

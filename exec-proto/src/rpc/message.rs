@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::RpcError;
 use super::params::{Params, from_json, plain_text};
-use super::scan;
+use super::{Form, RpcError, Value, bulk, scan};
+use crate::payload::Payloads;
 
 /// A request's id: any string, or any signed 64-bit integer. Echoed unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -70,8 +71,8 @@ pub enum Message {
     Response {
         /// The request's id.
         id: RequestId,
-        /// Not decoded yet; see [`from_json`].
-        result: Box<RawValue>,
+        /// Not decoded yet.
+        result: Value,
     },
     /// The refusal of a request.
     Error {
@@ -114,7 +115,32 @@ struct Envelope<'a> {
     trace: Option<&'a RawValue>,
 }
 
-/// Parses one message.
+/// Parses one message that came on a connection with payloads of this form.
+///
+/// # Errors
+///
+/// [`ParseError`] with the detail text for the answer with id `-1`.
+pub fn decode(message: &Bytes, form: Form) -> Result<Message, ParseError> {
+    match (form, message.first()) {
+        (Form::Bulk, Some(&bulk::MARKER)) => bulk::parse(message),
+        _ => parse(message),
+    }
+}
+
+impl Message {
+    /// Gives the message the payloads that it refers to.
+    pub(super) fn attach(&mut self, payloads: &Payloads) {
+        match self {
+            Self::Request { params, .. } | Self::Notification { params, .. } => {
+                params.attach(payloads);
+            }
+            Self::Response { result, .. } => result.attach(payloads),
+            Self::Error { .. } => {}
+        }
+    }
+}
+
+/// Parses one message in JSON.
 ///
 /// Cost: two passes over the text, one copy of `params` or `result`; memory beyond that copy is
 /// bounded by the number of keys of one object chain.
@@ -149,7 +175,7 @@ fn parse_answer(envelope: &Envelope<'_>) -> Result<Message, ParseError> {
     if let Some(result) = envelope.result {
         return Ok(Message::Response {
             id: answered_id(envelope)?,
-            result: result.to_owned(),
+            result: result.to_owned().into(),
         });
     }
     let error = envelope

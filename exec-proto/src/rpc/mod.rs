@@ -13,25 +13,33 @@
 //! beyond [`MAX_DEPTH`] make a message unparsable; the answer to such a message has the id
 //! [`UNPARSABLE_ID`].
 //!
+//! Between ends that have agreed on it, large payloads travel beside the JSON text instead of in it;
+//! see [`bulk`]. What is decoded is the same either way, and so are the types.
+//!
 //! Parameters stay raw JSON until the method is known; [`Params::decode`] then gives the typed
 //! value or the `-32602` error.
 
+pub mod bulk;
+mod draft;
 mod encode;
 mod error;
 mod message;
 mod params;
 mod scan;
+mod value;
 
 #[cfg(test)]
 mod tests;
 
+pub use draft::{Draft, Form};
 pub use encode::{
-    EncodeError, encode_error, encode_notification, encode_parse_error, encode_request,
-    encode_response,
+    EncodeError, encode_call, encode_error, encode_notification, encode_parse_error,
+    encode_request, encode_response,
 };
 pub use error::{RpcError, code};
-pub use message::{Message, ParseError, RequestId, Trace, parse};
-pub use params::{Params, from_json};
+pub use message::{Message, ParseError, RequestId, Trace, decode, parse};
+pub use params::Params;
+pub use value::Value;
 
 /// Most JSON values in one message: objects, arrays and scalars count one each, keys do not.
 pub const MAX_VALUES: usize = 262_144;

@@ -8,20 +8,21 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::RpcError;
+use super::{RpcError, Value};
+use crate::payload::Payloads;
 
 /// The parameters of a request or notification, not decoded yet. Absent params mean `null`.
 #[derive(Clone, Default)]
-pub struct Params(Option<Box<RawValue>>);
+pub struct Params(Option<Value>);
 
 impl Params {
-    /// Serializes `params`, for tests and for relays of messages.
+    /// Serializes `params`, with all bytes as base64, for calls inside of parameters and for tests.
     ///
     /// # Errors
     ///
     /// If `params` does not serialize.
     pub fn encode<P: Serialize>(params: &P) -> Result<Self, serde_json::Error> {
-        serde_json::value::to_raw_value(params).map(|raw| Self(Some(raw)))
+        Value::encode(params).map(|value| Self(Some(value)))
     }
 
     /// Decodes the parameters of a method that has some.
@@ -30,7 +31,11 @@ impl Params {
     ///
     /// `-32602` with a text that names the member or the types.
     pub fn decode<T: DeserializeOwned>(&self) -> Result<T, RpcError> {
-        serde_json::from_str(self.text()).map_err(|err| RpcError::invalid_params(plain_text(&err)))
+        let decoded = match &self.0 {
+            Some(value) => value.decode(),
+            None => serde_json::from_str("null"),
+        };
+        decoded.map_err(|err| RpcError::invalid_params(plain_text(&err)))
     }
 
     /// Accepts absent params, `null` and `{}` for a method that has none.
@@ -59,13 +64,19 @@ impl Params {
     }
 
     fn text(&self) -> &str {
-        self.0.as_ref().map_or("null", |raw| raw.get())
+        self.0.as_ref().map_or("null", Value::get)
+    }
+
+    pub(super) fn attach(&mut self, payloads: &Payloads) {
+        if let Some(value) = &mut self.0 {
+            value.attach(payloads);
+        }
     }
 }
 
 impl From<Option<Box<RawValue>>> for Params {
     fn from(raw: Option<Box<RawValue>>) -> Self {
-        Self(raw)
+        Self(raw.map(Value::from))
     }
 }
 
@@ -78,7 +89,7 @@ impl Serialize for Params {
 impl<'de> Deserialize<'de> for Params {
     /// For calls inside of parameters; works with the JSON parser only.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Box::<RawValue>::deserialize(deserializer).map(|raw| Self(Some(raw)))
+        Value::deserialize(deserializer).map(|value| Self(Some(value)))
     }
 }
 
@@ -89,12 +100,12 @@ impl std::fmt::Debug for Params {
     }
 }
 
-/// Decodes raw JSON, for results and error objects.
+/// Decodes raw JSON, for the members of an envelope.
 ///
 /// # Errors
 ///
 /// If the value has another shape. The error may quote values; do not show it to a peer.
-pub fn from_json<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, serde_json::Error> {
+pub(super) fn from_json<'a, T: Deserialize<'a>>(raw: &'a RawValue) -> Result<T, serde_json::Error> {
     serde_json::from_str(raw.get())
 }
 

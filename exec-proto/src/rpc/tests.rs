@@ -217,7 +217,7 @@ fn encoded_messages_parse_back() {
         traceparent: Some("00-a-b-01".into()),
         tracestate: None,
     };
-    let bytes = encode_request(&id, "m", &json!({"a": 1}), Some(&trace)).unwrap();
+    let bytes = encode_request(&id, "m", &json!({"a": 1}), Some(&trace), Form::Json).unwrap();
     let Message::Request {
         id: parsed,
         params,
@@ -233,7 +233,7 @@ fn encoded_messages_parse_back() {
         json!({"a": 1})
     );
 
-    let bytes = encode_response(&id, &crate::Empty {}).unwrap();
+    let bytes = encode_response(&id, &crate::Empty {}, Form::Json).unwrap();
     assert_eq!(bytes, r#"{"id":"✓","result":{}}"#.as_bytes());
     let bytes = encode_error(&UNPARSABLE_ID, &RpcError::invalid_request("x"));
     assert_eq!(
@@ -246,7 +246,7 @@ fn encoded_messages_parse_back() {
         br#"{"error":{"code":-32600,"message":"x","data":{"message":7}},"id":-1}"#
     );
     assert!(matches!(parse(&bytes), Ok(Message::Error { id, .. }) if id == UNPARSABLE_ID));
-    let bytes = encode_notification("n", &crate::Empty {}).unwrap();
+    let bytes = encode_notification("n", &crate::Empty {}, Form::Json).unwrap();
     assert_eq!(&bytes[..], br#"{"method":"n","params":{}}"#);
 }
 
@@ -292,7 +292,7 @@ proptest! {
 
     #[test]
     fn params_of_any_shape_survive_the_envelope(value in any_json(), id in any::<i64>()) {
-        let bytes = encode_request(&RequestId::Integer(id), "m", &value, None).unwrap();
+        let bytes = encode_request(&RequestId::Integer(id), "m", &value, None, Form::Json).unwrap();
         match parse(&bytes).unwrap() {
             Message::Request { id: RequestId::Integer(parsed), params, .. } => {
                 prop_assert_eq!(parsed, id);

@@ -1,7 +1,7 @@
 //! What becomes of response bodies, TCP streams and watches whose reader has gone away.
 
 use exec_proto::{
-    fs, http,
+    fs, http, rpc,
     session::{self, CancelParams},
     tcp::{self, CloseParams},
 };
@@ -94,7 +94,7 @@ impl Engine {
 
     /// Makes a request of the session task's own, of which the answer does not matter.
     pub(super) fn tell<P: Serialize>(&mut self, method: &'static str, params: &P) {
-        let Ok(params) = serde_json::value::to_raw_value(params) else {
+        let Ok(params) = rpc::Draft::new(params) else {
             return;
         };
         self.pending.add(Call {

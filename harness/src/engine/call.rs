@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use exec_proto::rpc::RpcError;
-use serde_json::value::RawValue;
+use exec_proto::rpc::{Draft, RpcError, Value};
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
     time::Instant,
@@ -27,26 +26,26 @@ pub(crate) enum Retry {
 #[derive(Debug)]
 pub(crate) enum Asker {
     /// A caller of the client.
-    Caller(oneshot::Sender<Result<Box<RawValue>, Error>>),
+    Caller(oneshot::Sender<Result<Value, Error>>),
     /// The same, for `process/start` of this process: the route follows the answer.
-    Start(String, oneshot::Sender<Result<Box<RawValue>, Error>>),
+    Start(String, oneshot::Sender<Result<Value, Error>>),
     /// The same, for `http/request` with this streamed body: without an answer there is no body.
-    Stream(String, oneshot::Sender<Result<Box<RawValue>, Error>>),
+    Stream(String, oneshot::Sender<Result<Value, Error>>),
     /// The same, for `tcp/connect` of this stream: without an answer there is no stream.
-    Tcp(String, oneshot::Sender<Result<Box<RawValue>, Error>>),
+    Tcp(String, oneshot::Sender<Result<Value, Error>>),
     /// Nobody: the session task tells the executor something.
     Nobody,
     /// The session task reads back the events of this process after this number.
     Page { process: String, after: u64 },
     /// The same, for the first page of this process, which another client started.
-    Attach(String, oneshot::Sender<Result<Box<RawValue>, Error>>),
+    Attach(String, oneshot::Sender<Result<Value, Error>>),
     /// The session task asks whether a repeated start had worked the first time.
     Adopt {
         process: String,
         refusal: RpcError,
         /// When the executor first said that it was still starting the process.
         starting_since: Option<Instant>,
-        reply: oneshot::Sender<Result<Box<RawValue>, Error>>,
+        reply: oneshot::Sender<Result<Value, Error>>,
     },
 }
 
@@ -67,7 +66,7 @@ impl Asker {
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) method: &'static str,
-    pub(crate) params: Box<RawValue>,
+    pub(crate) params: Draft,
     pub(crate) retry: Retry,
     pub(crate) asker: Asker,
     /// Set when the request was sent on an earlier connection already.
@@ -212,12 +211,9 @@ impl Pending {
 mod tests {
     use super::*;
 
-    fn call(
-        method: &'static str,
-        retry: Retry,
-    ) -> (Call, oneshot::Receiver<Result<Box<RawValue>, Error>>) {
+    fn call(method: &'static str, retry: Retry) -> (Call, oneshot::Receiver<Result<Value, Error>>) {
         let (reply, answer) = oneshot::channel();
-        let params = RawValue::from_string("{}".into()).unwrap();
+        let params = Draft::new(&exec_proto::Empty {}).unwrap();
         let asker = Asker::Caller(reply);
         (
             Call {

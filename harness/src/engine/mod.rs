@@ -48,7 +48,6 @@ use exec_proto::{
 };
 use futures_util::StreamExt as _;
 use relay_proto::keys::PublicKey;
-use serde_json::value::RawValue;
 use tokio::{
     sync::{Notify, mpsc},
     time::{Instant, sleep_until},
@@ -56,8 +55,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Dial, Error, NetworkDecider, client::RecoveryConfig, generation::Generation, limits,
-    transport::Resumptions,
+    Bulk, ClientConfig, Dial, Error, NetworkDecider, client::RecoveryConfig,
+    generation::Generation, limits, transport::Resumptions,
 };
 
 mod abandoned;
@@ -144,6 +143,9 @@ impl Shared {
 pub(crate) struct Engine {
     dial: Arc<dyn Dial>,
     recovery: RecoveryConfig,
+    bulk: Bulk,
+    /// How payloads travel on the present connection.
+    form: rpc::Form,
     jobs: mpsc::Receiver<Job>,
     cancel: CancellationToken,
     shared: Arc<Shared>,
@@ -169,21 +171,22 @@ enum Ended {
 impl Engine {
     pub(crate) fn new(
         dial: Arc<dyn Dial>,
-        recovery: RecoveryConfig,
-        decider: NetworkDecider,
+        config: &ClientConfig,
         jobs: mpsc::Receiver<Job>,
         cancel: CancellationToken,
         shared: Arc<Shared>,
     ) -> Self {
         Self {
             dial,
-            recovery,
+            recovery: config.recovery.clone(),
+            bulk: config.bulk,
+            form: rpc::Form::Json,
             jobs,
             cancel,
             shared,
             pending: Pending::new(),
             refusals: VecDeque::new(),
-            decider,
+            decider: config.network.clone(),
             questions: question::Questions::new(),
             processes: HashMap::new(),
             bodies: HashMap::new(),
@@ -198,6 +201,7 @@ impl Engine {
         let mut recovery = recovery::Recovery::new(&self.recovery);
         let reason = loop {
             recovery.connected();
+            self.form = generation.form;
             let (ended, transport) = self.serve(generation.transport).await;
             match ended {
                 Ended::Closed => {
@@ -211,7 +215,7 @@ impl Engine {
                 }
             }
             match recovery
-                .recover(&*self.dial, &self.shared, &self.cancel)
+                .recover(&*self.dial, self.bulk, &self.shared, &self.cancel)
                 .await
             {
                 Ok(next) => generation = next,
@@ -332,7 +336,7 @@ impl Engine {
             self.answer(call, Err(Error::OutcomeUnknown { method }));
             return None;
         }
-        match rpc::encode_request(&id.into(), method, &call.params, None) {
+        match rpc::encode_call(&id.into(), method, &call.params, self.form) {
             Ok(bytes) => Some(bytes),
             // Raw JSON always serializes; a caller must not hang if that should ever be wrong.
             Err(_) => {
@@ -346,8 +350,9 @@ impl Engine {
         }
     }
 
-    fn receive(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let message = rpc::parse(bytes).map_err(|error| Error::Protocol(error.to_string()))?;
+    fn receive(&mut self, bytes: &Bytes) -> Result<(), Error> {
+        let message =
+            rpc::decode(bytes, self.form).map_err(|error| Error::Protocol(error.to_string()))?;
         match message {
             rpc::Message::Response { id, result } => self.answered(&id, Ok(result)),
             rpc::Message::Error { id, error } => {
@@ -379,7 +384,7 @@ impl Engine {
     }
 
     /// An answer whose id is not pending belongs to a caller that went away.
-    fn answered(&mut self, id: &rpc::RequestId, outcome: Result<Box<RawValue>, rpc::RpcError>) {
+    fn answered(&mut self, id: &rpc::RequestId, outcome: Result<rpc::Value, rpc::RpcError>) {
         let rpc::RequestId::Integer(id) = id else {
             return;
         };
@@ -446,7 +451,7 @@ impl Engine {
                         route.started = true;
                     }
                     self.page_arrived(&process, 0, Ok(page));
-                    let nothing = serde_json::value::to_raw_value(&exec_proto::Empty {});
+                    let nothing = rpc::Value::encode(&exec_proto::Empty {});
                     drop(reply.send(nothing.map_err(|_| Error::ProcessGone)));
                 }
                 Err(error) => {
@@ -466,9 +471,7 @@ impl Engine {
                 reply,
             } => match outcome {
                 Ok(page) => {
-                    let result = serde_json::value::to_raw_value(
-                        &serde_json::json!({ "processId": process }),
-                    );
+                    let result = rpc::Value::encode(&serde_json::json!({ "processId": process }));
                     let result = result.map_err(|_| failed(refusal));
                     self.started(&process, false);
                     self.page_arrived(&process, 0, Ok(page));
@@ -556,7 +559,7 @@ impl Engine {
         }
     }
 
-    fn answer(&self, call: Call, outcome: Result<Box<RawValue>, Error>) {
+    fn answer(&self, call: Call, outcome: Result<rpc::Value, Error>) {
         match call.asker {
             Asker::Caller(reply)
             | Asker::Start(_, reply)
@@ -673,7 +676,7 @@ fn page(process: &str, after: u64, asker: Asker) -> Option<Call> {
     };
     Some(Call {
         method: wire::READ,
-        params: serde_json::value::to_raw_value(&params).ok()?,
+        params: rpc::Draft::new(&params).ok()?,
         retry: Retry::Repeat,
         asker,
         repeated: false,

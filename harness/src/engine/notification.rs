@@ -7,7 +7,6 @@ use exec_proto::{
     },
     rpc, tcp,
 };
-use serde_json::value::RawValue;
 
 use super::Engine;
 use crate::{Error, ExitStatus, ProcessEvent, order::Page, process::output_stream};
@@ -96,13 +95,14 @@ impl Engine {
         &mut self,
         process: &str,
         after: u64,
-        outcome: Result<Box<RawValue>, rpc::RpcError>,
+        outcome: Result<rpc::Value, rpc::RpcError>,
     ) {
         let Some(route) = self.processes.get_mut(process) else {
             return;
         };
         let page = match outcome {
-            Ok(result) => rpc::from_json::<ReadResult>(&result)
+            Ok(result) => result
+                .decode::<ReadResult>()
                 .map_err(|_| Error::Protocol("its answer to process/read does not decode".into())),
             // The only refusal of a well-formed read is that the process is not known.
             Err(error) if error.code == rpc::code::INVALID_REQUEST => Err(Error::ProcessGone),

@@ -37,7 +37,7 @@ impl Engine {
     /// Sends an answer.
     pub(super) fn decided(&mut self, id: &RequestId, decision: PolicyAnswer) -> Result<(), Error> {
         let result = PolicyRequestResult { decision };
-        let answer = rpc::encode_response(id, &result);
+        let answer = rpc::encode_response(id, &result, self.form);
         self.reply(answer.unwrap_or_else(|_| {
             rpc::encode_error(
                 id,

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Shared;
 use crate::{
-    Dial, Error,
+    Bulk, Dial, Error,
     client::{RecoveryConfig, random_seed},
     generation::{Generation, Resume},
 };
@@ -57,6 +57,7 @@ impl Recovery {
     pub(super) async fn recover(
         &mut self,
         dial: &dyn Dial,
+        bulk: Bulk,
         shared: &Shared,
         cancel: &CancellationToken,
     ) -> Result<Generation, Error> {
@@ -82,7 +83,7 @@ impl Recovery {
             };
             let attempt = tokio::select! {
                 () = cancel.cancelled() => return Err(Error::Closed),
-                attempt = timeout_at(deadline, Generation::establish(dial, Some(resume))) => attempt,
+                attempt = timeout_at(deadline, Generation::establish(dial, bulk, Some(resume))) => attempt,
             };
             match attempt {
                 Ok(Ok(generation)) => return Ok(generation),

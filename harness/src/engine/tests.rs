@@ -1,5 +1,6 @@
 //! A client against a scripted executor over channels.
 
+mod bulk;
 mod extensions;
 mod questions;
 mod streams;

@@ -17,7 +17,6 @@ use exec_proto::{
     rpc::{self, Params, RpcError},
 };
 use serde::{Serialize, de::DeserializeOwned};
-use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 
 use super::{Existing, Filesystem, Missing, Recursion};
@@ -95,7 +94,7 @@ impl FsCall {
     pub fn write(path: &PathUri, contents: &[u8]) -> Self {
         let params = WriteFileParams {
             path: path.clone(),
-            data_base64: exec_proto::base64::encode(contents),
+            data_base64: Bytes::copy_from_slice(contents).into(),
             follow_symlinks: None,
             sandbox: None,
         };
@@ -143,7 +142,7 @@ impl FsCall {
 #[derive(Debug)]
 pub struct FsOutcome {
     method: &'static str,
-    result: Result<Box<RawValue>, Error>,
+    result: Result<rpc::Value, Error>,
 }
 
 /// Each method is for the calls of one kind, and fails as the call did.
@@ -188,7 +187,8 @@ impl FsOutcome {
 
     fn decode<T: DeserializeOwned>(self) -> Result<T, Error> {
         let method = self.method;
-        rpc::from_json(&self.result?)
+        self.result?
+            .decode()
             .map_err(|_| Error::Protocol(format!("its answer to {method} does not decode")))
     }
 }

@@ -24,7 +24,7 @@ const POLITE: &str =
 const LOUD: &str = "head -c 3000000 /dev/zero | tr '\\0' x";
 
 /// Flags of the extensions.
-const FLAGS: [&str; 17] = [
+const FLAGS: [&str; 18] = [
     "fsAppend",
     "fsBatch",
     "fsRename",
@@ -40,6 +40,7 @@ const FLAGS: [&str; 17] = [
     "processStdinClose",
     "processTerminateGrace",
     "requestCancel",
+    "rpcBulk",
     "sessionClose",
     "sessionKeep",
 ];

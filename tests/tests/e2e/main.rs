@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod bodies;
+mod bulk;
 mod configuration;
 mod credentials;
 mod deploy;

@@ -1,5 +1,6 @@
 //! Sessions through their real seam: messages in, messages out, real programs, no sockets.
 
+mod bulk;
 mod cancelling;
 mod control;
 mod draining;
@@ -268,6 +269,11 @@ impl Client {
         drop(self.from_server);
         self.served.await.unwrap();
     }
+}
+
+/// A peer that is not on standard input.
+fn websocket() -> PeerLabel {
+    PeerLabel::WebSocket(([127, 0, 0, 1], 1).into())
 }
 
 fn start(id: &str, argv: &[&str]) -> Value {

@@ -35,7 +35,7 @@ const FLAGS: [&str; 15] = [
 ];
 
 /// The flags of this project.
-const MORE_FLAGS: [&str; 17] = [
+const MORE_FLAGS: [&str; 18] = [
     "fsAppend",
     "fsBatch",
     "fsRename",
@@ -51,6 +51,7 @@ const MORE_FLAGS: [&str; 17] = [
     "processStdinClose",
     "processTerminateGrace",
     "requestCancel",
+    "rpcBulk",
     "sessionClose",
     "sessionKeep",
 ];
@@ -58,7 +59,7 @@ const MORE_FLAGS: [&str; 17] = [
 #[tokio::test]
 async fn only_more_flags_are_new_in_the_handshake() {
     let sessions = sessions();
-    let mut client = Client::connect(&sessions);
+    let mut client = Client::connect_as(&sessions, websocket());
     let result = client
         .ok("initialize", json!({"clientName": "codex-environment"}))
         .await;

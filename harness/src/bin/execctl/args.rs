@@ -74,6 +74,9 @@ pub(crate) struct Global {
     /// Print one JSON object per line, for scripts
     #[arg(long, global = true)]
     pub(crate) json: bool,
+    /// Move all data as base64 in JSON, as with an executor of Codex 0.169
+    #[arg(long, global = true)]
+    pub(crate) no_bulk: bool,
     /// Log to standard error; twice for more
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use harness::{Client, ClientConfig, ConnectOptions, Dial, Error};
+use harness::{Bulk, Client, ClientConfig, ConnectOptions, Dial, Error};
 use registry_client::{
     Connector, ConnectorConfig, Credential, CredentialError, CredentialSource, FileBearer,
     RegistryUrl, StaticBearer,
@@ -39,6 +39,10 @@ async fn way(
     let connector = connector(&config)?;
     let timing = ClientConfig {
         connect_budget: config.connect_timeout,
+        bulk: match global.no_bulk {
+            true => Bulk::Never,
+            false => Bulk::WherePossible,
+        },
         ..ClientConfig::default()
     };
     match config.endpoint {
