@@ -12,7 +12,7 @@ mod execctl;
 mod executor;
 mod log;
 
-pub use binaries::{Binary, locate};
+pub use binaries::{Binary, locate, podman};
 pub use child::{Child, Finished, Launch};
 pub use cloud::{Cloud, CloudOptions, ENVIRONMENT};
 pub use codex::{Approval, CodexClient, CodexExecutor, CodexListener, Route, Turn};

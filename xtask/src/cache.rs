@@ -119,6 +119,48 @@ impl Cache {
         Ok(python)
     }
 
+    /// A small Debian system as an archive, without its documents.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be made.
+    pub(crate) fn debian_base(&self) -> Result<PathBuf> {
+        let archive = self.directory.join(format!("debian-{DEBIAN}.tar"));
+        if archive.is_file() {
+            return Ok(archive);
+        }
+        let system = self.directory.join("debian-system");
+        eprintln!("xtask: making a Debian system");
+        let make = || {
+            recreate(&system)?;
+            let mut debootstrap = Command::new("debootstrap");
+            succeed(debootstrap.args(["--variant=minbase", DEBIAN]).arg(&system))
+        };
+        // It fetches a hundred files; one that fails must not fail everything.
+        make().or_else(|_| make()).or_else(|_| make())?;
+        let left_out = [
+            "usr/share/doc",
+            "usr/share/locale",
+            "usr/share/man",
+            "var/cache/apt",
+            "var/lib/apt/lists",
+        ];
+        let fresh = archive.with_extension("new");
+        succeed(
+            Command::new("tar")
+                .args(["--create", "--one-file-system", "--file"])
+                .arg(&fresh)
+                .args(left_out.map(|directory| format!("--exclude=./{directory}/*")))
+                .arg("--directory")
+                .arg(&system)
+                .arg("."),
+        )?;
+        // Renamed as a whole, so that an interrupted run leaves nothing half written.
+        std::fs::rename(&fresh, &archive)?;
+        std::fs::remove_dir_all(&system)?;
+        Ok(archive)
+    }
+
     /// The directory with cargo subcommand `name`, installed here unless one is on the path.
     ///
     /// # Errors
@@ -205,6 +247,9 @@ const CODEX_VERSION: &str = "0.169.0-linux-x64";
 /// Of the package file; the package registry states the same sum as `dist.integrity`.
 const CODEX_SHA512: &str = "a34e4dc803820f28123d1a35ca29f3c6f91149d9ac672043f44ee66e99a345a9\
     d27ccf25ca9a96b50804a385df364c21b82476685bbc9a518eb101855d56d5c3";
+
+/// The release of Debian that images are tried on.
+const DEBIAN: &str = "bookworm";
 
 /// Inside the package.
 const CODEX_EXECUTABLE: &str = "vendor/x86_64-unknown-linux-musl/bin/codex";

@@ -29,34 +29,31 @@ use crate::{
 ///
 /// When a transcript is not the expected one.
 pub(crate) fn play(cache: &Cache, programs: &Path) -> Result<String> {
-    let directory = match std::env::var_os("CONFORMANCE_DIR") {
-        Some(directory) => PathBuf::from(directory),
-        None => root()?.join("../shared/conformance"),
-    };
-    if !directory.join("rpcplay").is_file() {
-        return Ok("conformance scenarios NOT PLAYED, they are not on this machine".to_owned());
-    }
-    let golden = programs.join("conformance-golden");
-    recreate(&golden)?;
-    merge(
-        &directory.join("golden"),
-        &root()?.join("tests/conformance"),
-        &golden,
-    )?;
-    let player = Player {
-        python: cache.python()?,
-        directory,
-        golden,
+    let Some(player) = Player::new(cache, programs)? else {
+        return Ok(NOT_PLAYED.to_owned());
     };
     let server = programs.join("exec-server").display().to_string();
-    let listen = |address: &str| format!("{server} --listen {address}");
     let report = [
-        player.play("websocket", &["--spawn", &listen("ws://127.0.0.1:{port}")])?,
-        player.play("stdio", &["--stdio", &listen("stdio")])?,
+        player.play_websocket(programs)?,
+        player.play("stdio", &["--stdio", &format!("{server} --listen stdio")])?,
         player.play_through_relay(programs)?,
     ];
     Ok(format!("conformance: {}", report.join("; ")))
 }
+
+/// Plays all scenarios against a listener alone and returns a line for the report.
+///
+/// # Errors
+///
+/// When a transcript is not the expected one.
+pub(crate) fn play_listener(cache: &Cache, programs: &Path) -> Result<String> {
+    match Player::new(cache, programs)? {
+        Some(player) => player.play_websocket(programs),
+        None => Ok(NOT_PLAYED.to_owned()),
+    }
+}
+
+const NOT_PLAYED: &str = "conformance scenarios NOT PLAYED, they are not on this machine";
 
 /// Plays the scenarios against one server after the other.
 #[derive(Clone)]
@@ -67,6 +64,36 @@ struct Player {
 }
 
 impl Player {
+    /// Returns a player whose expectations are kept beside `programs`; without scenarios on this
+    /// machine there is none.
+    fn new(cache: &Cache, programs: &Path) -> Result<Option<Self>> {
+        let directory = match std::env::var_os("CONFORMANCE_DIR") {
+            Some(directory) => PathBuf::from(directory),
+            None => root()?.join("../shared/conformance"),
+        };
+        if !directory.join("rpcplay").is_file() {
+            return Ok(None);
+        }
+        let golden = programs.join("conformance-golden");
+        recreate(&golden)?;
+        merge(
+            &directory.join("golden"),
+            &root()?.join("tests/conformance"),
+            &golden,
+        )?;
+        Ok(Some(Self {
+            python: cache.python()?,
+            directory,
+            golden,
+        }))
+    }
+
+    fn play_websocket(&self, programs: &Path) -> Result<String> {
+        let server = programs.join("exec-server").display().to_string();
+        let listen = format!("{server} --listen ws://127.0.0.1:{{port}}");
+        self.play("websocket", &["--spawn", &listen])
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.python);
         command

@@ -10,6 +10,8 @@
 //! | `conformance` | the recorded scenarios of the reference, over every transport |
 //! | `reference` | writes `docs/configuration.md` |
 //! | `share DIR` | completions and man pages of all programs |
+//! | `packaging` | container images, built and tried |
+//! | `release DIRECTORY` | the programs as they are shipped |
 //! | `prepare` | what the end-to-end tests need, printed for a shell to evaluate |
 //!
 //! Responsible for running other programs in the right order with the right environment. What a
@@ -24,8 +26,12 @@ mod commands;
 mod conformance;
 mod deny;
 mod generated;
+mod images;
+mod nextest;
 mod nightly;
 mod packages;
+mod packaging;
+mod release;
 mod report;
 mod specification;
 mod system;
@@ -66,6 +72,11 @@ fn run(command: Option<&str>, rest: &[String]) -> Result<ExitCode> {
         (Some("conformance"), []) => conformance(),
         (Some("reference"), []) => generated::reference(),
         (Some("share"), [directory]) => generated::share(Path::new(directory)),
+        (Some("packaging"), []) => test::packaging_alone(),
+        (Some("release"), [directory]) => {
+            release::programs(build::Profile::Release, directory.as_ref())
+                .map(|()| ExitCode::SUCCESS)
+        }
         (Some("prepare"), []) => prepare(),
         (Some("help" | "--help" | "-h"), []) => {
             eprintln!("{USAGE}");
@@ -106,4 +117,6 @@ const USAGE: &str = "usage:
   cargo run -q -p xtask -- reference               write docs/configuration.md
   cargo run -q -p xtask -- share DIR               write completions and man pages below DIR
   cargo run -q -p xtask -- conformance             play the conformance scenarios
+  cargo run -q -p xtask -- packaging               build and try the container images
+  cargo run -q -p xtask -- release DIRECTORY       build the programs as they are shipped
   eval \"$(cargo run -q -p xtask -- prepare)\"      set up a shell for cargo nextest run -p e2e-tests";

@@ -75,6 +75,22 @@ pub(crate) const BENCH: &[Need] = &[
     },
 ];
 
+/// What building and trying images needs on top.
+pub(crate) const PACKAGING: &[Need] = &[
+    Need {
+        program: "debootstrap",
+        package: "debootstrap",
+    },
+    Need {
+        program: "podman",
+        package: "podman",
+    },
+    Need {
+        program: "runc",
+        package: "runc",
+    },
+];
+
 /// Installs what is missing when that is possible.
 ///
 /// # Errors

@@ -4,8 +4,7 @@
 //! what could not be looked at. Any failure makes the whole run fail.
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
-    path::Path,
+    io::Write as _,
     process::{Command, ExitCode, Stdio},
 };
 
@@ -15,7 +14,9 @@ use crate::{
     build,
     cache::{Cache, CargoTool},
     commands::{cargo, succeed},
-    conformance, deny, packages,
+    conformance, deny,
+    nextest::Runner,
+    packages, packaging,
     report::Report,
     tidy,
 };
@@ -83,17 +84,42 @@ pub(crate) fn run() -> Result<ExitCode> {
     let mut counts = None;
     match &programs {
         Some(programs) => {
+            let runner = Runner {
+                nextest: &nextest,
+                programs,
+                codex: &codex,
+            };
             report.step("demo", || demo().map(|()| None));
             report.step("conformance", || {
                 conformance::play(&cache, programs).map(Some)
             });
             report.step("tests", || {
-                tests(&nextest, programs, &codex, &mut counts).map(|()| None)
+                let filter = format!("not {}", packaging::TESTS);
+                runner.run(&filter, &[], &mut counts).map(|()| None)
             });
+            report.step("packaging", || packaging::check(&cache, &runner).map(Some));
         }
-        None => report.fail("conformance and tests, which need the build"),
+        None => report.fail("conformance, tests and packaging, which need the build"),
     }
     Ok(report.close(counts.as_deref().unwrap_or("no tests were run")))
+}
+
+/// Builds what people install, and tries it.
+///
+/// # Errors
+///
+/// When the machine cannot be prepared, or something does not work.
+pub(crate) fn packaging_alone() -> Result<ExitCode> {
+    packages::provide(packages::BUILD)?;
+    packages::provide(packages::TEST)?;
+    let cache = Cache::open()?;
+    let runner = Runner {
+        nextest: &cache.cargo_tool(CargoTool::Nextest)?,
+        programs: &build::programs()?,
+        codex: &cache.codex()?,
+    };
+    eprintln!("{}", packaging::check(&cache, &runner)?);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs a command through `up`, as a newcomer would: its output and nothing else comes out, and its
@@ -120,54 +146,6 @@ fn demo() -> Result<()> {
     }
     if output.status.code() != Some(7) {
         bail!("it ended with {}", output.status);
-    }
-    Ok(())
-}
-
-/// Runs unit, end-to-end and interop tests; `counts` gets the runner's own summary.
-fn tests(nextest: &Path, programs: &Path, codex: &Path, counts: &mut Option<String>) -> Result<()> {
-    let mut command = Command::new(nextest);
-    command
-        .args([
-            "nextest",
-            "run",
-            "--workspace",
-            "--no-fail-fast",
-            "--color",
-            "never",
-            // What failed stands at the end, not between a thousand lines of what passed.
-            "--status-level",
-            "slow",
-            "--final-status-level",
-            "fail",
-            "--failure-output",
-            "final",
-        ])
-        .current_dir(crate::commands::root()?)
-        .env("E2E_BIN_DIR", programs)
-        .env("E2E_CODEX", codex)
-        // An error says what was being done; the frames of the runtime would bury that.
-        .env("RUST_LIB_BACKTRACE", "0")
-        .stdin(Stdio::null())
-        .stdout(std::io::stderr())
-        .stderr(Stdio::piped());
-    let mut child = command.spawn().context("failed to start the test runner")?;
-    let pipe = child.stderr.take().context("stderr is piped")?;
-    for line in BufReader::new(pipe).lines() {
-        let line = line?;
-        eprintln!("{line}");
-        if line.trim_start().starts_with("Summary [") {
-            *counts = line
-                .split_once("] ")
-                .map(|(_, counts)| counts.trim().to_owned());
-        }
-    }
-    let status = child.wait()?;
-    if !status.success() {
-        bail!("the test runner ended with {status}");
-    }
-    if counts.is_none() {
-        bail!("the test runner gave no summary");
     }
     Ok(())
 }

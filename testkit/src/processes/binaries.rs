@@ -55,6 +55,17 @@ pub fn locate(binary: Binary) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Finds the script that runs `podman` on the images under test.
+///
+/// # Errors
+///
+/// When there is none; the error says how to get it.
+pub fn podman() -> Result<PathBuf> {
+    std::env::var_os("E2E_PODMAN").map(PathBuf::from).context(
+        "the images are missing: E2E_PODMAN is not set; run `cargo run -p xtask -- packaging`",
+    )
+}
+
 /// A test runs from `target/<profile>/deps/`; its binaries are one level up.
 fn build_directory() -> Result<PathBuf> {
     if let Some(directory) = std::env::var_os("E2E_BIN_DIR") {

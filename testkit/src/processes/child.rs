@@ -35,9 +35,18 @@ impl Launch {
     ///
     /// When the binary has not been built or installed.
     pub fn new(binary: Binary) -> Result<Self> {
+        Self::program(binary.name(), &locate(binary)?)
+    }
+
+    /// Prepares any program in the same way.
+    ///
+    /// # Errors
+    ///
+    /// When its home directory cannot be made.
+    pub fn program(name: &str, program: &Path) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("e2e-home-").tempdir()?;
         let path = std::env::var_os("PATH").context("PATH is not set")?;
-        let mut command = Command::new(locate(binary)?);
+        let mut command = Command::new(program);
         command
             .env_clear()
             .env("PATH", path)
@@ -45,7 +54,7 @@ impl Launch {
             .env("NO_COLOR", "1")
             .kill_on_drop(true);
         Ok(Self {
-            name: binary.name().to_owned(),
+            name: name.to_owned(),
             command,
             home,
         })

@@ -173,7 +173,11 @@ impl Cloud {
     }
 
     /// Starts an executor and waits until it is online.
-    pub(super) async fn attach(&self, executor: Launch) -> Result<Child> {
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started, ends, or does not come online in time.
+    pub async fn attach(&self, executor: Launch) -> Result<Child> {
         let seen = self.events_so_far();
         let mut child = executor.spawn()?;
         let ended = tokio::select! {
