@@ -85,7 +85,7 @@ impl Cache {
         Ok(executable)
     }
 
-    /// A Python that has the package `websockets`.
+    /// A Python that has what the conformance player and the tests of deployments need.
     ///
     /// # Errors
     ///
@@ -95,7 +95,10 @@ impl Cache {
         let python = directory.join("bin/python");
         let works = |python: &Path| {
             Command::new(python)
-                .args(["-c", "import websockets"])
+                .args([
+                    "-c",
+                    "import compose, kubernetes_validate, websockets, yaml",
+                ])
                 .output()
                 .is_ok_and(|output| output.status.success())
         };
@@ -106,15 +109,27 @@ impl Cache {
             recreate(&directory)?;
             succeed(Command::new("python3").args(["-m", "venv"]).arg(&directory))
         };
-        if make().is_err() {
-            // Debian keeps this module in a package of its own.
-            packages::install(&["python3-venv"])?;
-            make().context("failed to make a Python environment")?;
+        let install = || {
+            for packages in PYTHON_PACKAGES {
+                let mut pip = Command::new(&python);
+                succeed(
+                    pip.args(["-m", "pip", "install", "--quiet"])
+                        .args(*packages),
+                )?;
+            }
+            anyhow::Ok(())
+        };
+        // One that lacks packages may be in use by another run.
+        if install().is_err() {
+            if make().is_err() {
+                // Debian keeps this module in a package of its own.
+                packages::install(&["python3-venv"])?;
+                make().context("failed to make a Python environment")?;
+            }
+            install().context("failed to install Python packages")?;
         }
-        succeed(Command::new(&python).args(["-m", "pip", "install", "--quiet", "websockets>=13"]))
-            .context("failed to install the Python package websockets")?;
         if !works(&python) {
-            bail!("the Python package websockets does not load");
+            bail!("the Python packages do not load");
         }
         Ok(python)
     }
@@ -247,6 +262,13 @@ const CODEX_VERSION: &str = "0.169.0-linux-x64";
 /// Of the package file; the package registry states the same sum as `dist.integrity`.
 const CODEX_SHA512: &str = "a34e4dc803820f28123d1a35ca29f3c6f91149d9ac672043f44ee66e99a345a9\
     d27ccf25ca9a96b50804a385df364c21b82476685bbc9a518eb101855d56d5c3";
+
+/// What is installed together. Of the old program for compose files only its schema is used, which needs
+/// nothing of what that program itself needed.
+const PYTHON_PACKAGES: &[&[&str]] = &[
+    &["websockets>=13", "kubernetes-validate==1.37.0"],
+    &["--no-deps", "docker-compose==1.29.2"],
+];
 
 /// The release of Debian that images are tried on.
 const DEBIAN: &str = "bookworm";

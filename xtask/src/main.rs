@@ -10,7 +10,8 @@
 //! | `conformance` | the recorded scenarios of the reference, over every transport |
 //! | `reference` | writes `docs/configuration.md` |
 //! | `share DIR` | completions and man pages of all programs |
-//! | `packaging` | container images, built and tried |
+//! | `packaging` | container images and Debian packages, built and tried |
+//! | `debian DIRECTORY` | Debian packages of the programs as they are shipped |
 //! | `release DIRECTORY` | the programs as they are shipped |
 //! | `prepare` | what the end-to-end tests need, printed for a shell to evaluate |
 //!
@@ -24,6 +25,7 @@ mod build;
 mod cache;
 mod commands;
 mod conformance;
+mod debian;
 mod deny;
 mod generated;
 mod images;
@@ -73,6 +75,7 @@ fn run(command: Option<&str>, rest: &[String]) -> Result<ExitCode> {
         (Some("reference"), []) => generated::reference(),
         (Some("share"), [directory]) => generated::share(Path::new(directory)),
         (Some("packaging"), []) => test::packaging_alone(),
+        (Some("debian"), [directory]) => packaging::release(directory.as_ref()),
         (Some("release"), [directory]) => {
             release::programs(build::Profile::Release, directory.as_ref())
                 .map(|()| ExitCode::SUCCESS)
@@ -117,6 +120,7 @@ const USAGE: &str = "usage:
   cargo run -q -p xtask -- reference               write docs/configuration.md
   cargo run -q -p xtask -- share DIR               write completions and man pages below DIR
   cargo run -q -p xtask -- conformance             play the conformance scenarios
-  cargo run -q -p xtask -- packaging               build and try the container images
+  cargo run -q -p xtask -- packaging               build and try images and packages
+  cargo run -q -p xtask -- debian DIRECTORY        build Debian packages
   cargo run -q -p xtask -- release DIRECTORY       build the programs as they are shipped
   eval \"$(cargo run -q -p xtask -- prepare)\"      set up a shell for cargo nextest run -p e2e-tests";
