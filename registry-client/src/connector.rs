@@ -58,6 +58,8 @@ pub struct Connector {
     upgrade: reqwest::Client,
     /// The proxy rule for plain websockets, which need a tunnel of our own.
     plain_tunnel: Option<Arc<Matcher>>,
+    /// Whether all other plain websockets need no proxy.
+    plain_is_direct: bool,
     websocket_timeout: Duration,
     environment: Arc<ConnectorEnvironment>,
     network: Option<Arc<dyn Network>>,
@@ -128,6 +130,7 @@ impl Connector {
             http,
             upgrade,
             plain_tunnel: proxies.plain_tunnel().map(Arc::new),
+            plain_is_direct: proxies.plain_is_direct(),
             websocket_timeout: config.websocket_timeout,
             environment: Arc::new(config.environment),
             network: config.network,

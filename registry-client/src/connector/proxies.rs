@@ -60,6 +60,12 @@ impl Proxies {
         Ok(rules)
     }
 
+    /// Returns whether plain websockets that [`plain_tunnel`](Self::plain_tunnel) does not match go
+    /// to their hosts directly, rather than through a proxy that the HTTP library speaks to.
+    pub(super) fn plain_is_direct(&self) -> bool {
+        self.http.as_ref().is_none_or(|url| url.scheme() == "http")
+    }
+
     /// Returns the rule for plain websockets, if a tunnel has to be opened for them here.
     ///
     /// The HTTP library tunnels `https` and everything through a SOCKS proxy. A plain request it

@@ -10,7 +10,10 @@
 //! GET {path} HTTP/1.1 ...                  HTTP/1.1 101 Switching Protocols
 //! ```
 //!
-//! Everything else that a proxy can be asked for is left to the HTTP library.
+//! Everything else that a proxy can be asked for is left to the HTTP library, and so is TLS.
+//!
+//! A websocket without TLS and without a proxy is opened here as well, for the sake of one option
+//! that the library does not set on its sockets: how much the system takes before it is sent.
 
 use std::io;
 use std::pin::pin;
@@ -72,6 +75,29 @@ pub(super) fn origin_form(url: &Url) -> String {
     )
 }
 
+/// Opens the connection itself, and sends the upgrade request over it.
+pub(super) async fn upgrade_directly(
+    target: &Url,
+    headers: HeaderMap,
+    check: impl FnOnce(StatusCode, &HeaderMap) -> Result<(), ConnectError>,
+) -> Result<reqwest::Upgraded, ConnectError> {
+    let name = target.host_str().unwrap_or_default();
+    let port = target.port_or_known_default().unwrap_or(HTTP_PORT);
+    let stream = dial(name.trim_matches(['[', ']']), port)
+        .await
+        .map_err(|error| TransportError::Connect {
+            host: authority(target),
+            source: error.into(),
+        })?;
+    take_over(TokioIo::new(stream), target, headers, check).await
+}
+
+async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    set_options(&stream)?;
+    Ok(stream)
+}
+
 /// Asks the proxy for a tunnel to the host and port of `target`.
 async fn open(proxy: &Intercept, target: &Url) -> Result<Upgraded, ConnectError> {
     let host = authority(target);
@@ -85,10 +111,9 @@ async fn open(proxy: &Intercept, target: &Url) -> Result<Upgraded, ConnectError>
         .unwrap_or_default()
         .trim_matches(['[', ']']);
     let port = proxy.uri().port_u16().unwrap_or(HTTP_PORT);
-    let stream = TcpStream::connect((address, port))
+    let stream = dial(address, port)
         .await
         .map_err(|error| failed(error.into()))?;
-    set_options(&stream).map_err(|error| failed(error.into()))?;
 
     // A tunnel's destination always has a port.
     let port = target.port_or_known_default().unwrap_or(HTTP_PORT);

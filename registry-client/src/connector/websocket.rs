@@ -95,6 +95,10 @@ impl Connector {
                 let check = |status, headers: &HeaderMap| check(url, status, headers, &key);
                 tunnel::upgrade(&proxy, &target, headers, check).await?
             }
+            (None, None) if target.scheme() == "http" && self.plain_is_direct => {
+                let check = |status, headers: &HeaderMap| check(url, status, headers, &key);
+                tunnel::upgrade_directly(&target, headers, check).await?
+            }
             (None, None) => {
                 let broken = |error| TransportError::from_reqwest(url.host(), error);
                 let request = self.upgrade.get(target).headers(headers);
