@@ -87,7 +87,8 @@ pub struct SandboxArguments {
     #[arg(long)]
     pub network: bool,
 
-    /// The word `explain`, to print the resolved policy and its mounts, or the command to run
+    /// The word `explain`, to print the resolved policy and its mounts (after it, --json does so for
+    /// programs), or the command to run
     #[arg(
         required = true,
         trailing_var_arg = true,

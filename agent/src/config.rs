@@ -21,6 +21,7 @@ pub use schema::PROGRAM;
 
 use crate::{
     cli::Options,
+    limits::CommandLimits,
     listener::{ListenAddress, WebSocketAuth},
     sandbox::{Floor, FloorKind, is_possible_root},
     session::{OUTPUT_BYTES_MAX, OUTPUT_BYTES_MIN},
@@ -39,6 +40,8 @@ pub struct Settings {
     pub tcp: bool,
     /// Variables that commands inherit although they are well-known credentials.
     pub inherit_env: Vec<String>,
+    /// What each command may use.
+    pub limits: CommandLimits,
     /// Variables that commands do not inherit besides those.
     pub withhold_env: Vec<String>,
     /// What every request is confined to at least.
@@ -170,6 +173,7 @@ impl Settings {
             options.keep_max_secs,
             KEEP_MAX_SECS,
         );
+        let limits = limits(&options, layers);
         let output = output(&options, layers);
         let tcp = !(options.no_tcp || floor.is_some());
         let concurrent_requests = options.concurrent_requests;
@@ -193,6 +197,7 @@ impl Settings {
             tcp,
             inherit_env,
             withhold_env,
+            limits,
             floor,
             keep_max: keep_max.map(Duration::from_secs),
             output,
@@ -262,6 +267,30 @@ fn output(options: &Options, layers: &mut Layers<'_>) -> OutputSettings {
         disk_bytes,
         directory,
     }
+}
+
+/// What each command may use.
+fn limits(options: &Options, layers: &mut Layers<'_>) -> CommandLimits {
+    let mut number = |key, value, range| within(layers, key, value, range);
+    let limits = CommandLimits {
+        memory: number(
+            "command_memory_max",
+            options.command_memory_max,
+            64 << 20..=1 << 50,
+        ),
+        processes: number("command_pids_max", options.command_pids_max, 1..=1 << 22),
+        cpu: number("command_cpu_max", options.command_cpu_max, 1..=100_000),
+        cgroup: options
+            .command_cgroup
+            .as_ref()
+            .map(|path| std::path::absolute(path).unwrap_or_default()),
+    };
+    if limits.cgroup.is_some() && limits.is_empty() {
+        layers.problem(
+            "--command-cgroup requires --command-memory-max, --command-pids-max or --command-cpu-max",
+        );
+    }
+    limits
 }
 
 /// The sandbox that no request gets out of.

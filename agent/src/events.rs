@@ -80,6 +80,14 @@ pub(crate) fn descriptor_limit_kept(error: &io::Error) {
     warn!(%error, "failed to raise the limit of open descriptors");
 }
 
+pub(crate) fn limit_is_weaker(what: &str) {
+    warn!(what, "a limit of commands does not hold as it should");
+}
+
+pub(crate) fn names_not_noted(error: &io::Error) {
+    debug!(%error, "failed to write down which names a sandbox occupies");
+}
+
 pub(crate) fn accept_failed(error: &io::Error) {
     warn!(%error, "failed to accept a connection");
 }

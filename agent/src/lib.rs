@@ -40,6 +40,7 @@ pub mod events;
 pub mod first_process;
 mod fs;
 pub mod http;
+pub mod limits;
 pub mod listener;
 mod metrics;
 mod network;

@@ -1,7 +1,9 @@
 //! The program: puts the parts together and runs them until they end or a signal comes.
 
 use std::{
+    ffi::OsString,
     io::{self, Write as _},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -159,6 +161,8 @@ fn sessions(settings: &Settings) -> Result<Arc<Sessions>, Failure> {
     if let Some(longest) = settings.keep_max {
         config.detached_ttl_max = longest;
     }
+    config.limits.clone_from(&settings.limits);
+    config.names_directory = names_directory(|name| std::env::var_os(name));
     let output = &settings.output;
     config.output_bytes = output.bytes.unwrap_or(config.output_bytes);
     config.closed_retention = output.retention.unwrap_or(config.closed_retention);
@@ -167,6 +171,19 @@ fn sessions(settings: &Settings) -> Result<Arc<Sessions>, Failure> {
         config.output_directory.clone_from(directory);
     }
     Ok(Sessions::new(config)?)
+}
+
+/// Where state of the executor's user is kept: what systemd says, else what is usual. Not a directory
+/// for temporary files, which commands may write.
+fn names_directory(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let variable = |name: &str| variable(name).map(PathBuf::from);
+    let usual = || variable("HOME").map(|home| home.join(".local/state"));
+    let own = variable("STATE_DIRECTORY").or_else(|| {
+        let all = variable("XDG_STATE_HOME").or_else(usual);
+        all.map(|all| all.join("exec-server"))
+    });
+    own.filter(|own| own.is_absolute())
+        .map(|own| own.join("names"))
 }
 
 async fn serve_listener(

@@ -108,6 +108,23 @@ pub struct Options {
     #[arg(long, value_name = "DIR", action = ArgAction::Append)]
     pub sandbox_root: Vec<PathBuf>,
 
+    /// Memory that each command may use, all of its processes together, 67108864 bytes or more
+    #[arg(long, value_name = "BYTES")]
+    pub command_memory_max: Option<u64>,
+
+    /// Processes and threads that each command may have at a time, 1 to 4194304
+    #[arg(long, value_name = "COUNT")]
+    pub command_pids_max: Option<u64>,
+
+    /// Processor time that each command may use, in percent of one processor, 1 to 100000
+    #[arg(long, value_name = "PERCENT")]
+    pub command_cpu_max: Option<u64>,
+
+    /// Directory of control groups (version 2) that is delegated to the executor, for the limits of
+    /// commands; the one above the executor's own, if none is given
+    #[arg(long, value_name = "DIR")]
+    pub command_cgroup: Option<PathBuf>,
+
     /// Longest life without a connection that a client gets when it asks for one, 80 to 2592000
     /// seconds
     #[arg(long, value_name = "SECONDS")]

@@ -28,6 +28,10 @@ pub static PROGRAM: Program = Program {
         Setting::new("withhold_env", Kind::List),
         Setting::new("sandbox_floor", Kind::Text),
         Setting::new("sandbox_roots", Kind::Paths).given_by("sandbox_root"),
+        Setting::new("command_memory_max", Kind::Number),
+        Setting::new("command_pids_max", Kind::Number),
+        Setting::new("command_cpu_max", Kind::Number),
+        Setting::new("command_cgroup", Kind::Path),
         Setting::new("keep_max_secs", Kind::Number).or("86400"),
         Setting::new("output_retention_bytes", Kind::Number).or("1048576"),
         Setting::new("output_retention_secs", Kind::Number).or("80"),
@@ -76,6 +80,10 @@ pub(super) fn merge(options: &mut Options, layers: &mut Layers<'_>) {
     layers.list("withhold_env", &mut options.withhold_env);
     layers.value("sandbox_floor", &mut options.sandbox_floor);
     layers.list("sandbox_roots", &mut options.sandbox_root);
+    layers.value("command_memory_max", &mut options.command_memory_max);
+    layers.value("command_pids_max", &mut options.command_pids_max);
+    layers.value("command_cpu_max", &mut options.command_cpu_max);
+    layers.value("command_cgroup", &mut options.command_cgroup);
     layers.value("keep_max_secs", &mut options.keep_max_secs);
     let slot = &mut options.output_retention_bytes;
     layers.value("output_retention_bytes", slot);

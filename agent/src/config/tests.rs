@@ -269,6 +269,48 @@ fn longest_life_without_a_connection_has_a_range() {
 }
 
 #[test]
+fn limits_of_commands_have_ranges() {
+    let limits = |arguments: &[&str]| resolve(arguments, &[]).unwrap().limits;
+    assert_eq!(limits(&[]), CommandLimits::default());
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let keys = "command_memory_max = 67108864\ncommand_pids_max = 5\n\
+        command_cpu_max = 250\ncommand_cgroup = \"groups\"";
+    writeln!(file, "{keys}").unwrap();
+    let path = file.path().to_str().unwrap();
+    let mut expected = CommandLimits {
+        memory: Some(64 << 20),
+        processes: Some(5),
+        cpu: Some(250),
+        cgroup: Some(file.path().with_file_name("groups")),
+    };
+    assert_eq!(limits(&["--config", path]), expected);
+    expected.processes = Some(6);
+    let both = ["--config", path, "--command-pids-max", "6"];
+    assert_eq!(limits(&both), expected);
+
+    for (arguments, problem) in [
+        (
+            ["--command-memory-max", "67108863"],
+            "--command-memory-max must be between 67108864 and 1125899906842624",
+        ),
+        (
+            ["--command-pids-max", "0"],
+            "--command-pids-max must be between 1 and 4194304",
+        ),
+        (
+            ["--command-cpu-max", "0"],
+            "--command-cpu-max must be between 1 and 100000",
+        ),
+        (
+            ["--command-cgroup", "/groups"],
+            "--command-cgroup requires --command-memory-max, --command-pids-max or --command-cpu-max",
+        ),
+    ] {
+        assert_eq!(problems(&arguments, &[]), [problem]);
+    }
+}
+
+#[test]
 fn retention_of_output_has_ranges() {
     let output = |arguments: &[&str]| resolve(arguments, &[]).unwrap().output;
     assert_eq!(output(&[]), OutputSettings::default());

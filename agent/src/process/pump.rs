@@ -31,6 +31,7 @@ use super::Process;
 use super::group::ExitWatch;
 use super::stdin::StdinWriter;
 use super::watched::{WatchedFd, watch};
+use crate::limits;
 use crate::rpc::Lane;
 use crate::session::Attachment;
 
@@ -60,6 +61,8 @@ pub(super) struct Pump {
     last_event: Option<Instant>,
     /// Writes that the program had got by then.
     answered: u64,
+    /// What it may use, if somebody counts.
+    limited: Option<limits::Group>,
 }
 
 /// Whether reading relies on what the runtime knows of the descriptor.
@@ -111,7 +114,13 @@ impl Pump {
             input,
             last_event: None,
             answered: 0,
+            limited: None,
         })
+    }
+
+    /// Of a process in a group of its own, which is kept as long.
+    pub(super) fn limited(self, limited: Option<limits::Group>) -> Self {
+        Self { limited, ..self }
     }
 
     /// Moves everything until the process is closed.
@@ -152,6 +161,7 @@ impl Pump {
                 code = exit.wait(&process.group), if !exited => {
                     exited = true;
                     self.drain();
+                    self.tell_limits();
                     self.flush().await;
                     self.emit_exited(code).await;
                 }
@@ -216,6 +226,21 @@ impl Pump {
                 }
                 left = left.saturating_sub(read);
             }
+        }
+    }
+
+    /// Says which limits were in the program's way, where it would say so itself.
+    fn tell_limits(&mut self) {
+        let reached = self.limited.as_ref().map(limits::Group::reached);
+        let Some(source) = self.sources.last_mut() else {
+            return;
+        };
+        for reached in reached.into_iter().flatten() {
+            if !matches!(source.pending.last(), None | Some(b'\n')) {
+                source.pending.push(b'\n');
+            }
+            let text = format!("{reached}\n");
+            source.pending.extend_from_slice(text.as_bytes());
         }
     }
 

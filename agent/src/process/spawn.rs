@@ -32,7 +32,9 @@ use super::lookup;
 use super::pty::{Size, Terminal};
 use super::watched::watch;
 use crate::environment::Variables;
-use crate::sandbox::{self, Confinement, Launch, OUTCOME_BYTES, Prepared, Task, Template};
+use crate::events;
+use crate::limits::{self, Bounds};
+use crate::sandbox::{self, Confinement, Journal, Launch, OUTCOME_BYTES, Prepared, Task, Template};
 
 /// Requests that wait for the spawning thread. A spawn takes about a millisecond.
 const QUEUE: usize = 64;
@@ -56,6 +58,8 @@ pub(super) struct SpawnRequest {
     pub(super) confinement: Option<Confinement>,
     /// Ports of loopback in the program's own network whose listeners the executor gets.
     pub(super) ways: Vec<u16>,
+    /// What the program may use.
+    pub(super) bounds: Bounds,
 }
 
 /// What the child's standard descriptors are.
@@ -152,14 +156,24 @@ pub(crate) struct Spawner {
 type Job = Box<dyn FnOnce(&mut Copies) + Send>;
 
 impl Spawner {
-    /// Starts the thread. It ends when the last clone is dropped.
-    pub(crate) fn start() -> io::Result<Self> {
+    /// Starts the thread. It ends when the last clone is dropped. `names` is where it is written down
+    /// which names sandboxes occupy; what is left in it from earlier is cleared up.
+    pub(crate) fn start(names: Option<PathBuf>) -> io::Result<Self> {
         close_inherited_on_exec();
+        if let Some(names) = names.clone() {
+            // A file system that hangs must hold nothing up.
+            std::thread::Builder::new()
+                .name("sandbox-sweep".to_owned())
+                .spawn(move || sandbox::sweep_names(&names))?;
+        }
         let (jobs, mut queue) = mpsc::channel::<Job>(QUEUE);
         std::thread::Builder::new()
             .name("spawner".to_owned())
             .spawn(move || {
-                let mut copies = Copies::default();
+                let mut copies = Copies {
+                    template: None,
+                    journal: names.map(Journal::new),
+                };
                 while let Some(job) = queue.blocking_recv() {
                     job(&mut copies);
                 }
@@ -191,6 +205,7 @@ impl Spawner {
             parent: rustix::process::getpid().as_raw_nonzero().get(),
             confinement: confinement.clone(),
             ways: Vec::new(),
+            bounds: Bounds::default(),
         };
         let spawned = self
             .run(move |copies| spawn_files(&launch, theirs.into(), copies))
@@ -373,6 +388,7 @@ fn spawn(request: &SpawnRequest, copies: &mut Copies) -> Result<Spawned, SpawnEr
                 .envs(&request.variables);
             theirs.give_to(&mut command);
             lead_session(&mut command, terminal, request.extra.clone(), None);
+            bound(&mut command, &request.bounds)?;
             let pid = Pid::from_child(&command.spawn()?);
             Spawned::new(pid, LeaderKind::Program)?
         }
@@ -394,11 +410,17 @@ fn spawn(request: &SpawnRequest, copies: &mut Copies) -> Result<Spawned, SpawnEr
                 parent: rustix::process::getpid().as_raw_nonzero().get(),
                 confinement: confinement.clone(),
                 ways: request.ways.clone(),
+                bounds: request.bounds.clone(),
             };
             let kind = match confinement.files {
                 Some(_) => LeaderKind::Sandbox,
                 None => LeaderKind::Confined,
             };
+            if let (Some(journal), Some(files)) = (&mut copies.journal, &confinement.files)
+                && let Err(error) = journal.note(files.occupied())
+            {
+                events::names_not_noted(&error);
+            }
             let prepared = launch.prepare()?;
             let pid = match &request.extra {
                 None => copies.make(&theirs, &prepared)?,
@@ -443,9 +465,11 @@ fn spawn_files(
 }
 
 /// Makes the first processes of sandboxes, on the spawning thread, whose children they become.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Copies {
     template: Option<Template>,
+    /// Of the names that they occupy.
+    journal: Option<Journal>,
 }
 
 impl Copies {
@@ -582,6 +606,34 @@ fn lead_session(
     unsafe {
         command.pre_exec(prepare);
     }
+}
+
+/// Makes the child limit what it uses.
+#[expect(
+    unsafe_code,
+    reason = "work between fork and exec has no safe interface"
+)]
+fn bound(command: &mut Command, bounds: &Bounds) -> io::Result<()> {
+    let (members, memory) = (bounds.members()?, bounds.memory_limit());
+    if members.is_none() && memory.is_none() {
+        return Ok(());
+    }
+    let prepare = move || {
+        if let Some(members) = &members {
+            rustix::io::write(members, limits::SELF)?;
+        }
+        if let Some(memory) = memory {
+            rustix::process::setrlimit(rustix::process::Resource::As, memory)?;
+        }
+        Ok(())
+    };
+    // JUSTIFICATION: the standard library knows neither of the two.
+    // SAFETY: between fork and exec the closure makes two system calls. It does not allocate, take
+    // locks, touch shared memory or panic; errors are plain numbers.
+    unsafe {
+        command.pre_exec(prepare);
+    }
+    Ok(())
 }
 
 /// Marks descriptors that the executor itself inherited, so that children do not get them.

@@ -32,6 +32,7 @@ use super::spawn::{Spawned, Spawner};
 use super::stdin::{MAX_WRITE_ID_BYTES, Stdin};
 use super::{Facts, Process, Retention};
 use crate::environment::ExecutorEnvironment;
+use crate::limits::{self, Limiter};
 use crate::network::{Gateway, Questions};
 use crate::session::{Attachment, Ending};
 
@@ -48,6 +49,8 @@ pub(crate) const MAX_PROCESSES: usize = 4096;
 pub(crate) struct TableConfig {
     pub(crate) environment: Arc<ExecutorEnvironment>,
     pub(crate) spawner: Spawner,
+    /// What commands may use.
+    pub(crate) limiter: Arc<Limiter>,
     /// How long a closed record is kept.
     pub(crate) closed_retention: Duration,
     /// How much output the closed records of one session hold in memory together.
@@ -262,6 +265,7 @@ impl ProcessTable {
         params: &StartParams,
         mut spawned: Spawned,
         gateway: Option<Gateway>,
+        limited: Option<limits::Group>,
     ) -> std::io::Result<StartGate> {
         let (stdin, writer) = match spawned.input.take() {
             Some(fd) => {
@@ -291,6 +295,7 @@ impl ProcessTable {
         ));
         let attachment = Arc::clone(&self.attachment);
         let pump = Pump::new(Arc::clone(&process), attachment, exit, outputs, writer)?;
+        let pump = pump.limited(limited);
 
         let mut entries = self.entries();
         let before = entries

@@ -10,16 +10,19 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use exec_proto::sandbox::{NetworkAccess, SandboxContext};
+use exec_proto::sandbox::SandboxContext;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::{Value, json};
 
 use super::failure::{self, Failure, Stage};
-use super::policy::{Access, Policy, Purpose, evaluate};
-use super::steps::{Action, Base, MountPlan};
-use super::{Confinement, FloorKind, Launch, Prepared, Task, Told, relayed, sys, variable, view};
+use super::policy::{Purpose, evaluate};
+use super::steps::MountPlan;
+use super::{
+    Confinement, FloorKind, Launch, Prepared, Task, Told, explain, relayed, sys, variable, view,
+};
 use crate::cli::SandboxArguments;
+use crate::limits::Bounds;
 use crate::process::find_program;
 
 /// Does what was asked, and returns the exit code.
@@ -56,11 +59,14 @@ fn try_run(arguments: &SandboxArguments) -> Result<i32, Problem> {
         return Err(Problem::Usage("a command is missing".to_owned()));
     };
     if program == "explain" {
-        if !rest.is_empty() {
-            let text = "options come before `explain`, and nothing after it";
-            return Err(Problem::Usage(text.to_owned()));
-        }
-        let text = explain(policy.as_ref(), plan.as_ref());
+        let text = match rest {
+            [] => explain::text(policy.as_ref(), plan.as_ref()),
+            [json] if json == "--json" => explain::json(policy.as_ref(), plan.as_ref()),
+            _ => {
+                let text = "options of the policy come before `explain`, and only --json after it";
+                return Err(Problem::Usage(text.to_owned()));
+            }
+        };
         io::stdout().lock().write_all(text.as_bytes())?;
         return Ok(0);
     }
@@ -155,6 +161,7 @@ fn start(
         },
         parent: rustix::process::getpid().as_raw_nonzero().get(),
         ways: Vec::new(),
+        bounds: Bounds::default(),
     };
     let prepared = launch.prepare()?;
     let mut command = prepared.command();
@@ -208,59 +215,6 @@ fn start(
             return Ok(status.code().unwrap_or(FAILED));
         }
     }
-}
-
-/// What a policy comes to, for people.
-fn explain(policy: Option<&Policy>, plan: Option<&MountPlan>) -> String {
-    let Some(policy) = policy else {
-        return "no sandbox: the policy asks for nothing that has to be enforced\n".to_owned();
-    };
-    let network = match policy.network {
-        NetworkAccess::Enabled => "as without a sandbox, less sockets in the abstract namespace",
-        NetworkAccess::Restricted => "none: a namespace of its own, and no sockets but pairs",
-    };
-    let mut text = format!("network: {network}\n");
-    let Some((rules, plan)) = policy.files.as_ref().zip(plan) else {
-        text.push_str("files: as without a sandbox\n");
-        return text;
-    };
-    text.push_str("files, by the longest path that fits:\n");
-    for (path, rule) in &rules.by_path {
-        let access = match rule.access {
-            Access::Hidden => "absent",
-            Access::Read => "read",
-            Access::Write => "write",
-            Access::Deny => "deny",
-        };
-        let missing = match rule.first_missing {
-            Some(_) => "   (does not exist)",
-            None => "",
-        };
-        text.push_str(&format!("  {access:6} {}{missing}\n", path.display()));
-    }
-    for link in &rules.links {
-        text.push_str(&format!("  link   {}\n", link.display()));
-    }
-    let base = match &plan.base {
-        Base::Host { writable: true } => "the host's files, writable",
-        Base::Host { writable: false } => "the host's files, read-only",
-        Base::Empty { .. } => "an empty directory",
-    };
-    text.push_str(&format!(
-        "mounts, in this order:\n  {base}\n  a /proc and a /dev of its own\n"
-    ));
-    for step in &plan.steps {
-        let action = match &step.action {
-            Action::Bind { writable: true } => "show, writable",
-            Action::Bind { writable: false } => "show, read-only",
-            Action::Cover { .. } => "cover by an empty directory",
-            Action::Blank => "cover by an empty file",
-            Action::Occupy { .. } => "keep the absent name from being made",
-            Action::Pin => "keep in place",
-        };
-        text.push_str(&format!("  {action}: {}\n", step.path.display()));
-    }
-    text
 }
 
 /// Why nothing ran.

@@ -16,6 +16,7 @@ pub(crate) enum Stage {
     /// The request did not arrive whole.
     Request,
     Placeholders,
+    Limits,
     Namespaces,
     Identity,
     Network,
@@ -31,7 +32,7 @@ pub(crate) enum Stage {
 }
 
 impl Stage {
-    const ALL: [(Self, &'static str, &'static str); 15] = [
+    const ALL: [(Self, &'static str, &'static str); 16] = [
         (
             Self::Template,
             "template",
@@ -43,6 +44,7 @@ impl Stage {
             "placeholders",
             "occupy protected names that do not exist",
         ),
+        (Self::Limits, "limits", "limit what the command uses"),
         (Self::Namespaces, "namespaces", "create user namespaces"),
         (Self::Identity, "identity", "map the user into a namespace"),
         (

@@ -40,6 +40,7 @@ use super::placeholder::Placeholders;
 use super::sys::{self, Fork};
 use super::ways::Ways;
 use super::{enter, landlock, seccomp, template, worker};
+use crate::limits::Bounds;
 
 /// Runs this process as the first of a sandbox, or as the template of such, if that is what it was
 /// started for.
@@ -92,6 +93,7 @@ fn run(
         confinement,
         task,
         ways,
+        bounds,
         ..
     } = launch;
     let Some(files) = &confinement.files else {
@@ -99,10 +101,11 @@ fn run(
             let problem = io::Error::from(io::ErrorKind::InvalidInput);
             return Err(at(Stage::Request)(problem));
         }
+        bounds.enter_group().map_err(at(Stage::Limits))?;
         // Nobody would be there to answer.
-        confine(&confinement, Listen::No)?;
+        confine(&confinement, &bounds, Listen::No)?;
         drop(signals);
-        return Err(become_program(task, report));
+        return Err(become_program(task, &bounds, report));
     };
 
     // In a new namespace the user is nobody at first.
@@ -125,6 +128,7 @@ fn run(
                 signals: &signals,
                 names: wait,
                 ways,
+                bounds: &bounds,
             };
             let code = init(&confinement, task, from, identity).unwrap_or_else(|failure| {
                 if let Ok(report) = report.try_clone() {
@@ -167,6 +171,7 @@ struct Executor<'a> {
     /// Says when all names are occupied.
     names: OwnedFd,
     ways: Ways,
+    bounds: &'a Bounds,
 }
 
 fn namespaces(confinement: &Confinement) -> libc::c_int {
@@ -232,8 +237,11 @@ fn init(
         signals,
         names: wait,
         ways,
+        bounds,
     } = from;
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(at(Stage::Privileges))?;
+    // The first process stays outside: it clears up when all in the group are killed.
+    bounds.enter_group().map_err(at(Stage::Limits))?;
     keep_identity(identity).map_err(at(Stage::Identity))?;
     if confinement.isolation.is_some() {
         ways.open().map_err(at(Stage::Network))?;
@@ -251,7 +259,7 @@ fn init(
         Task::Program { .. } => Listen::Yes,
         Task::Files => Listen::No,
     };
-    let listener = confine(confinement, listen)?;
+    let listener = confine(confinement, bounds, listen)?;
     let notices = listener.map(|listener| Notices {
         listener,
         pipe: noticed,
@@ -263,7 +271,7 @@ fn init(
                     let occupied = confinement.files.iter().flat_map(|files| files.occupied());
                     worker::serve(report, occupied)
                 }
-                task => become_program(task, report),
+                task => become_program(task, bounds, report),
             };
             if let Ok(report) = report.try_clone() {
                 failure.report(report);
@@ -338,13 +346,17 @@ fn keep_identity((user, group): (u32, u32)) -> io::Result<()> {
 /// Gives up everything that the program shall not have. From here on it only gets less.
 ///
 /// The result is where calls wait that somebody has to refuse.
-fn confine(confinement: &Confinement, listen: Listen) -> Result<Option<OwnedFd>, Failure> {
+fn confine(
+    confinement: &Confinement,
+    bounds: &Bounds,
+    listen: Listen,
+) -> Result<Option<OwnedFd>, Failure> {
     if confinement.files.is_some() {
         drop_capabilities().map_err(at(Stage::Privileges))?;
         // Init is in reach of the program.
         set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(at(Stage::Privileges))?;
     }
-    limit(confinement).map_err(at(Stage::Privileges))?;
+    limit(confinement, bounds).map_err(at(Stage::Limits))?;
     rustix::thread::set_no_new_privs(true).map_err(at(Stage::Privileges))?;
     let writable = confinement.files.as_ref().map(|files| files.writable());
     landlock::restrict(confinement.network, writable)
@@ -378,7 +390,7 @@ enum Listen {
 }
 
 /// What a runaway program may use at most.
-fn limit(confinement: &Confinement) -> io::Result<()> {
+fn limit(confinement: &Confinement, bounds: &Bounds) -> io::Result<()> {
     // The one value that also keeps the kernel from running the host's program for crashes, which
     // would run outside and may be the superuser's.
     let image = Rlimit {
@@ -390,8 +402,12 @@ fn limit(confinement: &Confinement) -> io::Result<()> {
     // The kernel exempts the superuser of the host.
     if confinement.files.is_some() {
         let present = getrlimit(Resource::Nproc);
-        let least =
-            |limit: Option<u64>| Some(limit.map_or(PROCESSES, |limit| limit.min(PROCESSES)));
+        // Init counts, too.
+        let most = bounds
+            .processes()
+            .map(|processes| processes.saturating_add(1));
+        let most = most.unwrap_or(PROCESSES).min(PROCESSES);
+        let least = |limit: Option<u64>| Some(limit.map_or(most, |limit| limit.min(most)));
         let processes = Rlimit {
             current: least(present.current),
             maximum: least(present.maximum),
@@ -428,14 +444,18 @@ fn drop_capabilities() -> io::Result<()> {
 }
 
 /// Executes the client's program in this process. Returns only if that fails.
-fn become_program(task: Task, report: &OwnedFd) -> Failure {
-    match try_program(task, report) {
+fn become_program(task: Task, bounds: &Bounds, report: &OwnedFd) -> Failure {
+    match try_program(task, bounds, report) {
         Ok(never) => match never {},
         Err(failure) => failure,
     }
 }
 
-fn try_program(task: Task, report: &OwnedFd) -> Result<std::convert::Infallible, Failure> {
+fn try_program(
+    task: Task,
+    bounds: &Bounds,
+    report: &OwnedFd,
+) -> Result<std::convert::Infallible, Failure> {
     let Task::Program {
         program,
         argv,
@@ -455,6 +475,7 @@ fn try_program(task: Task, report: &OwnedFd) -> Result<std::convert::Infallible,
         take_terminal().map_err(at(Stage::Terminal))?;
     }
     rustix::process::chdir(&cwd).map_err(at(Stage::WorkingDirectory))?;
+    bounds.limit_memory().map_err(at(Stage::Limits))?;
     let pipe = report.try_clone().map_err(at(Stage::Request))?;
     report_ready(&File::from(pipe)).map_err(at(Stage::Request))?;
     sys::deliver_signals().map_err(at(Stage::Program))?;

@@ -19,6 +19,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 
 use super::steps::MountPlan;
+use crate::limits::Bounds;
 
 /// What to confine, and what to run.
 #[derive(Debug, Serialize, Deserialize)]
@@ -29,6 +30,8 @@ pub(crate) struct Launch {
     pub(crate) parent: i32,
     /// Ports of loopback inside whose listeners the executor gets.
     pub(crate) ways: Vec<u16>,
+    /// What the program may use.
+    pub(crate) bounds: Bounds,
 }
 
 /// What a program is confined to.

@@ -11,8 +11,8 @@
 //! - [`launch`] hands it to a process of our own program, in [`first`], which calls [`enter`],
 //!   [`landlock`] and [`seccomp`] (over [`bpf`]) and then executes the client's program. [`failure`] tells of it.
 //! - [`template`] makes such processes in little time.
-//! - [`command`] does the same for a person at a terminal.
-//! - [`placeholder`] keeps names free that do not exist.
+//! - [`command`] does the same for a person at a terminal; [`explain`] is for one who debugs a policy.
+//! - [`placeholder`] keeps names free that do not exist; [`journal`] says where, if all else is killed.
 //! - [`ways`] makes the only ways out of a network namespace.
 //! - [`worker`] serves file requests from inside a sandbox.
 //! - [`notices`] tells what the kernel refused; [`denial`] judges whether a program failed because of it.
@@ -24,10 +24,12 @@ mod calls;
 pub mod command;
 pub(crate) mod denial;
 mod enter;
+mod explain;
 mod failure;
 mod first;
 mod floor;
 mod glob;
+mod journal;
 mod landlock;
 mod launch;
 mod notices;
@@ -52,6 +54,7 @@ pub(crate) use failure::{Failure, MAX_BYTES as OUTCOME_BYTES, parse as parse_out
 pub use first::run_if_first_process;
 pub use floor::{Floor, FloorKind};
 pub(crate) use floor::{Ground, is_possible_root};
+pub(crate) use journal::{Journal, sweep as sweep_names};
 pub(crate) use launch::{Confinement, Isolation, Launch, Prepared, Task, variable};
 pub(crate) use notices::Told;
 pub(crate) use policy::Purpose;

@@ -3,8 +3,8 @@
 //! A mount needs something to be mounted on, so such a name is occupied on the host by an empty
 //! directory of a mode that nobody else gives to one ([`MODE`]). Whoever uses it holds a shared lock on
 //! it; the last one to let go removes it. The lock ends with its holder however that dies, and an empty
-//! directory of that mode without a lock is taken over and removed by the next command there, so nothing
-//! has to be written down.
+//! directory of that mode without a lock is taken over and removed by the next command there. For the
+//! case that there is none, the executor writes the names down; see [`journal`](super::journal).
 //!
 //! The mount does not survive the removal of what it is mounted on. [`Placeholders::are_in_place`] tells
 //! whether that happened; the command is ended then.
@@ -166,6 +166,35 @@ impl Placeholder {
             let _ = rustix::fs::unlinkat(&self.parent, &self.name, AtFlags::REMOVEDIR);
         }
     }
+}
+
+/// Removes one that nobody uses, of this user.
+///
+/// # Errors
+///
+/// EBUSY if somebody uses it; whatever the system says. It is no error if there is something else.
+pub(super) fn remove_abandoned(path: &Path) -> io::Result<()> {
+    let parent = path.parent().ok_or(Errno::INVAL)?;
+    let name = path.file_name().ok_or(Errno::INVAL)?;
+    let links = ResolveFlags::NO_SYMLINKS;
+    let parent = rustix::fs::openat2(CWD, parent, DIRECTORY, Mode::empty(), links)?;
+    let flags = DIRECTORY | OFlags::NOFOLLOW;
+    let directory = rustix::fs::openat(&parent, name, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&directory)?;
+    let is_ours = stat.st_uid == rustix::process::geteuid().as_raw();
+    if is_ours && has_mode(stat.st_mode) && is_empty(&directory)? {
+        let left = Placeholder {
+            parent: Rc::new(parent),
+            name: name.to_owned(),
+            directory,
+            stat,
+        };
+        left.release();
+        if left.is_in_place() {
+            return Err(Errno::BUSY.into());
+        }
+    }
+    Ok(())
 }
 
 /// Whether a directory is one of ours.

@@ -17,8 +17,10 @@ use super::connection;
 use super::drain::Ending;
 use super::place::{Holder, Place};
 use crate::environment::ExecutorEnvironment;
+use crate::events;
 use crate::fs::Sandboxes;
 use crate::http::HttpClient;
+use crate::limits::{CommandLimits, Limiter};
 use crate::process::{ProcessTable, Retention, Spawner, SpillSpace, TableConfig};
 use crate::rpc::{Outbox, Transport};
 use crate::serve::Serve;
@@ -41,6 +43,11 @@ pub struct SessionsConfig {
     pub environment: Arc<ExecutorEnvironment>,
     /// Performs the HTTP requests of all connections.
     pub http: Arc<HttpClient>,
+    /// What each command may use.
+    pub limits: CommandLimits,
+    /// Where it is written down which absent names sandboxes occupy, for the case that everything is
+    /// killed at once. What is left there from earlier is cleared up at once.
+    pub names_directory: Option<PathBuf>,
     /// How long a session without a connection is kept.
     pub detached_ttl: Duration,
     /// How long at most, when a client asks for longer.
@@ -77,6 +84,8 @@ impl SessionsConfig {
         Self {
             environment,
             http,
+            limits: CommandLimits::default(),
+            names_directory: None,
             detached_ttl: Duration::from_secs(80),
             detached_ttl_max: Duration::from_secs(24 * 60 * 60),
             closed_retention: Duration::from_secs(80),
@@ -137,14 +146,21 @@ impl Sessions {
     ///
     /// # Errors
     ///
-    /// If there is no runtime, or the thread that starts programs cannot be started.
+    /// If there is no runtime, the thread that starts programs cannot be started, or the operator's
+    /// directory of control groups does not do.
     pub fn new(config: SessionsConfig) -> io::Result<Arc<Self>> {
         let runtime = Handle::try_current().map_err(io::Error::other)?;
         let tasks = TaskTracker::new();
         let shutdown = CancellationToken::new();
+        let limits = config.limits.clone();
+        let (limiter, warnings) = Limiter::new(limits).map_err(io::Error::other)?;
+        for warning in warnings {
+            events::limit_is_weaker(&warning);
+        }
         let table_config = TableConfig {
+            limiter: Arc::new(limiter),
             environment: Arc::clone(&config.environment),
-            spawner: Spawner::start()?,
+            spawner: Spawner::start(config.names_directory.clone())?,
             closed_retention: config.closed_retention,
             closed_output_bytes: config.closed_output_bytes,
             retention: Retention {

@@ -191,6 +191,11 @@ impl Client {
         client
     }
 
+    /// One more executor of the same user, with a workspace of its own.
+    pub(crate) fn another(&self, setup: &Setup) -> Self {
+        Self::new(self.user, setup)
+    }
+
     /// Sends a request whose answer nobody waits for.
     pub(crate) fn send(&mut self, method: &str, params: Value) -> i64 {
         self.last_id += 1;

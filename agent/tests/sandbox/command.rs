@@ -80,6 +80,38 @@ fn profiles_are_those_of_clients() {
 }
 
 #[test]
+fn the_plan_is_explained_to_programs() {
+    for_each_user(|client| {
+        let output = sandbox(client, &["--deny", ".env", "explain", "--json"]);
+        let explained: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let path = |name: &str| client.place.text(name);
+        assert_eq!(explained["sandbox"], true);
+        assert_eq!(explained["network"], "none");
+        let files = &explained["files"];
+        assert_eq!(files["root"], "read");
+        for rule in [
+            serde_json::json!({"path": path("w"), "access": "write", "exists": true}),
+            serde_json::json!({"path": path("w/.env"), "access": "deny", "exists": true}),
+            serde_json::json!({"path": path("w/.codex"), "access": "read", "exists": false}),
+        ] {
+            assert!(
+                files["rules"].as_array().unwrap().contains(&rule),
+                "{explained}"
+            );
+        }
+        for mount in [
+            serde_json::json!({"path": path("w/.env"), "action": "cover-file"}),
+            serde_json::json!({"path": path("w/.codex"), "action": "keep-absent"}),
+        ] {
+            assert!(
+                files["mounts"].as_array().unwrap().contains(&mount),
+                "{explained}"
+            );
+        }
+    });
+}
+
+#[test]
 fn the_plan_is_explained() {
     for_each_user(|client| {
         let output = sandbox(client, &["--deny", ".env", "explain"]);

@@ -22,6 +22,8 @@ mod files;
 #[cfg(test)]
 mod hardening;
 #[cfg(test)]
+mod limits;
+#[cfg(test)]
 mod names;
 #[cfg(test)]
 mod network;

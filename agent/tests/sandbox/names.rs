@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::client::{Client, for_each_user};
+use crate::client::{Client, Setup, for_each_user, for_each_user_with, open_to_all};
+use crate::weaknesses::descendants;
 
 /// Starts a command that waits for ever, and waits until it runs.
 fn start_waiting(client: &mut Client, script: &str, context: Value) -> Value {
@@ -27,6 +28,20 @@ fn wait_until_gone(path: &Path) {
             "{} is still there",
             path.display()
         );
+        std::thread::yield_now();
+    }
+}
+
+/// Waits until a process has closed all that it had open.
+fn wait_until_dead(id: u32) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let is_alive = || {
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+        let state = status.lines().find_map(|line| line.strip_prefix("State:"));
+        state.is_some_and(|state| !state.contains("(zombie)") && !state.contains("(dead)"))
+    };
+    while is_alive() {
+        assert!(Instant::now() < deadline, "{id} still lives");
         std::thread::yield_now();
     }
 }
@@ -76,6 +91,50 @@ fn a_killed_executor_leaves_nothing_behind() {
         wait_until_gone(&client.place.path("w/.codex"));
         std::fs::remove_file(alive).unwrap();
         assert_eq!(client.place.names(), before);
+    });
+}
+
+/// Nobody is left who could clear up, so the next executor does.
+#[test]
+fn what_stays_when_everything_is_killed_goes_with_the_next_start() {
+    let state = tempfile::tempdir().unwrap();
+    open_to_all(state.path());
+    let setup = Setup {
+        variables: vec![(
+            "STATE_DIRECTORY".to_owned(),
+            state.path().display().to_string(),
+        )],
+        ..Setup::default()
+    };
+    for_each_user_with(&setup, |client| {
+        let before = client.place.names();
+        let context = client.place.workspace_write(&[]);
+        start_waiting(client, "", context);
+        let occupied = client.place.names();
+        assert_ne!(occupied, before);
+        // None of them can do anything before all are killed.
+        client.executor.signal(Signal::STOP);
+        let all = descendants(client);
+        for signal in [Signal::STOP, Signal::KILL] {
+            for id in &all {
+                let pid = Pid::from_raw(i32::try_from(*id).unwrap()).unwrap();
+                // Init of the sandbox takes the program with it.
+                let _ = kill_process(pid, signal);
+            }
+        }
+        client.executor.signal(Signal::KILL);
+        client.executor.wait();
+        all.iter().for_each(|id| wait_until_dead(*id));
+        assert_eq!(client.place.names(), occupied);
+
+        let _next = client.another(&setup);
+        for name in occupied.iter().filter(|name| !before.contains(name)) {
+            wait_until_gone(&client.place.path("w").join(name));
+        }
+        assert_eq!(client.place.names(), before);
+        for file in std::fs::read_dir(state.path()).unwrap() {
+            std::fs::remove_dir_all(file.unwrap().path()).unwrap();
+        }
     });
 }
 

@@ -179,6 +179,20 @@ pub(crate) fn children(client: &Client) -> Vec<u32> {
     found
 }
 
+/// Those, and all that they have started.
+pub(crate) fn descendants(client: &Client) -> Vec<u32> {
+    let mut all = children(client);
+    let mut next = all.clone();
+    while let Some(pid) = next.pop() {
+        let list = format!("/proc/{pid}/task/{pid}/children");
+        let list = std::fs::read_to_string(list).unwrap();
+        let found = list.split_whitespace().map(|id| id.parse::<u32>().unwrap());
+        next.extend(found.clone());
+        all.extend(found);
+    }
+    all
+}
+
 #[test]
 fn a_state_home_below_a_temporary_directory_is_no_problem() {
     let home = tempfile::tempdir_in("/tmp").unwrap();
@@ -208,16 +222,7 @@ fn the_policy_is_in_no_argument() {
         let id = params["processId"].clone();
         client.ok("process/start", params);
         client.until(&id, "ready");
-        let first = children(client);
-        let mut all = first.clone();
-        let mut next = first;
-        while let Some(pid) = next.pop() {
-            let list = format!("/proc/{pid}/task/{pid}/children");
-            let list = std::fs::read_to_string(list).unwrap();
-            let found = list.split_whitespace().map(|id| id.parse::<u32>().unwrap());
-            next.extend(found.clone());
-            all.extend(found);
-        }
+        let all = descendants(client);
         assert!(all.len() >= 3, "{all:?}");
         for pid in all {
             for file in ["cmdline", "environ"] {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::shell::{Sections, Shell};
 use super::{Commands, State};
 use crate::environment::Variables;
+use crate::limits::Bounds;
 use crate::process::group::ProcessGroup;
 use crate::process::spawn::{SpawnRequest, StdioKind};
 use crate::process::table::TableConfig;
@@ -52,6 +53,7 @@ pub(super) async fn capture(
         extra: None,
         confinement: confinement.cloned(),
         ways: Vec::new(),
+        bounds: Bounds::default(),
     };
     let mut spawned = config.spawner.spawn(request).await.ok()?;
     let (_, output) = spawned.outputs.pop()?;

@@ -140,6 +140,9 @@ impl Reservation {
             Some(network::Opening::Sandbox(routes)) => routes.ports(),
             _ => Vec::new(),
         };
+        let (bounds, limited) = config.limiter.command().map_err(|err| {
+            RpcError::internal(format!("failed to make the command's control group: {err}"))
+        })?;
         let request = SpawnRequest {
             argv,
             arg0: params.arg0.clone(),
@@ -153,6 +156,7 @@ impl Reservation {
             extra,
             confinement,
             ways,
+            bounds,
         };
         let sandbox_type = match request.confinement {
             Some(_) => SandboxType::LinuxSeccomp,
@@ -172,7 +176,7 @@ impl Reservation {
         })?;
         let gate = self
             .table
-            .adopt(params, spawned, gateway)
+            .adopt(params, spawned, gateway, limited)
             .map_err(|err| RpcError::internal(err.to_string()))?;
         let process_id = params.process_id.clone();
         self.params = None;
