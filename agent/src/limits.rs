@@ -10,7 +10,7 @@
 //!
 //! Whoever starts a command asks for its [`Bounds`], which the new process applies to itself before it
 //! does anything else, and keeps the [`Group`] until the command has closed.
-//! How groups are made is in [`group`](self::group).
+//! How groups are made is in [`group`].
 
 mod group;
 
