@@ -398,7 +398,14 @@ mod tests {
     #[test]
     fn definition_is_consistent() {
         command().debug_assert();
-        let others = ["json", "verbose", "config", "check_config", "print_config"];
+        let others = [
+            "json",
+            "verbose",
+            "no_bulk",
+            "config",
+            "check_config",
+            "print_config",
+        ];
         let undeclared = settings::generate::undeclared(&Cli::command(), &PROGRAM, &others);
         assert_eq!(undeclared, [""; 0]);
     }
