@@ -61,7 +61,8 @@ pub const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 ///
 /// Without it Linux takes megabytes, and what the relay puts first waits behind them all the same.
 /// Enough to fill the time between two looks at the socket. Only for sockets that are opened here,
-/// those of websockets without TLS: the HTTP library gives no access to its own.
+/// those of plain websockets, direct or through a plain HTTP proxy: the HTTP library gives no access to
+/// its own.
 pub const TCP_NOTSENT_LOWAT_BYTES: u32 = 128 * 1024;
 
 /// Silence after which the system asks whether the other host is still there.
