@@ -71,9 +71,8 @@ impl Series {
     }
 
     /// One sample of throughput: so many bytes in so much time.
-    #[expect(clippy::cast_precision_loss, reason = "a rate")]
     pub fn rate(name: &'static str, bytes: u64, time: Duration) -> Self {
-        let rate = bytes as f64 / time.as_secs_f64() / 1e6;
+        let rate = megabytes_per_second(bytes, time);
         Self::new(name, Unit::MegabytesPerSecond, vec![rate])
     }
 
@@ -89,6 +88,12 @@ impl Series {
         self.promises = promises;
         self
     }
+}
+
+/// A sample of throughput.
+#[expect(clippy::cast_precision_loss, reason = "a rate")]
+pub(crate) fn megabytes_per_second(bytes: u64, time: Duration) -> f64 {
+    bytes as f64 / time.as_secs_f64() / 1e6
 }
 
 /// What stands for many samples.

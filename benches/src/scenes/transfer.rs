@@ -4,12 +4,13 @@
 //! directory, and is read back. An executor without bulk messages is measured in JSON alone.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use harness::{Bulk, Client, ClientConfig, Command, Overflow, PathUri, ProcessEvent};
+use harness::{Bulk, Client, ClientConfig, Command, PathUri};
 
-use crate::series::{Series, Unit};
+use super::throughput::pull;
+use crate::series::{Series, Unit, megabytes_per_second};
 use crate::system::System;
 
 pub(crate) async fn run(system: &System) -> Result<Vec<Series>> {
@@ -62,28 +63,22 @@ impl Way {
 
     async fn pull(&self) -> Result<f64> {
         let size = OUTPUT_BYTES.to_string();
-        let program = Command::new(["head", "-c", &size, "/dev/zero"]).overflow(Overflow::Block);
+        let program = Command::new(["head", "-c", &size, "/dev/zero"]);
         let start = Instant::now();
-        let mut process = self.client.start(program).await?;
-        let mut pulled = 0;
-        while let Some(event) = process.next_event().await {
-            if let ProcessEvent::Output { chunk, .. } = event? {
-                pulled += chunk.len();
-            }
-        }
+        let pulled = pull(&self.client, program).await?;
         ensure!(pulled == OUTPUT_BYTES, "{pulled} bytes came");
-        Ok(rate(pulled, start.elapsed()))
+        Ok(megabytes_per_second(pulled, start.elapsed()))
     }
 
     async fn upload(&self) -> Result<f64> {
         let part = contents();
         let start = Instant::now();
         let mut file = self.client.filesystem().create(&self.file).await?;
-        for _ in 0..FILE_BYTES / part.len() {
+        for _ in 0..FILE_BYTES / part.len() as u64 {
             file.write(&part).await?;
         }
         file.finish().await?;
-        Ok(rate(FILE_BYTES, start.elapsed()))
+        Ok(megabytes_per_second(FILE_BYTES, start.elapsed()))
     }
 
     async fn download(&self) -> Result<f64> {
@@ -91,10 +86,10 @@ impl Way {
         let mut file = self.client.filesystem().open(&self.file).await?;
         let mut read = 0;
         while let Some(block) = file.next_block().await? {
-            read += block.len();
+            read += block.len() as u64;
         }
         ensure!(read == FILE_BYTES, "{read} bytes came");
-        Ok(rate(read, start.elapsed()))
+        Ok(megabytes_per_second(read, start.elapsed()))
     }
 }
 
@@ -114,13 +109,7 @@ fn contents() -> Vec<u8> {
     std::iter::repeat_with(next).take(1 << 20).collect()
 }
 
-/// Megabytes per second.
-#[expect(clippy::cast_precision_loss, reason = "a rate")]
-fn rate(bytes: usize, time: Duration) -> f64 {
-    bytes as f64 / 1e6 / time.as_secs_f64()
-}
-
 /// Of each kind and form in one round.
 const TURNS: usize = 2;
-const OUTPUT_BYTES: usize = 256 << 20;
-const FILE_BYTES: usize = 128 << 20;
+const OUTPUT_BYTES: u64 = 256 << 20;
+const FILE_BYTES: u64 = 128 << 20;
