@@ -8,11 +8,13 @@
 //! |---|---|
 //! | [`model`] | a Responses API server that follows a script and records what reached the model |
 //! | [`processes`] | the programs under test as child processes, killed when dropped |
+//! | [`admin`] | what a program shows its operators |
 //! | [`peer`] | a bare JSON-RPC client of an executor that listens |
 //! | [`web`] | a web server that says what it was asked |
 //! | [`workspace`] | the project directory that commands run in |
 //! | [`faults`] | a proxy that harms connections, a registry that lies, raw websocket clients |
 
+pub mod admin;
 pub mod faults;
 pub mod model;
 pub mod peer;

@@ -3,6 +3,7 @@
 
 mod documents;
 mod manifests;
+mod monitoring;
 mod programs;
 
 use std::{
