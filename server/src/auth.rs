@@ -127,9 +127,12 @@ pub(crate) async fn authenticate(
     let record = store
         .find_token(text)
         .await?
-        .ok_or(AuthError::InvalidToken)?;
+        .ok_or(AuthError::InvalidToken(Unusable::Unknown))?;
+    if record.revoked_at.is_some() {
+        return Err(AuthError::InvalidToken(Unusable::Revoked(record.id)));
+    }
     if !record.is_valid(now) {
-        return Err(AuthError::InvalidToken);
+        return Err(AuthError::InvalidToken(Unusable::Expired(record.id)));
     }
     Ok(Principal {
         token: Some(record.id),
@@ -144,9 +147,9 @@ pub(crate) enum AuthError {
     /// No bearer token.
     #[error("a bearer token is required")]
     MissingToken,
-    /// Unknown, revoked or expired: which of them is nobody's business.
+    /// Unknown, revoked or expired: which of them is nobody's business but the operator's.
     #[error("the bearer token is not valid")]
-    InvalidToken,
+    InvalidToken(Unusable),
     /// The token is for other calls.
     #[error("a token of role {} may not {}", role.as_str(), call.as_str())]
     WrongRole {
@@ -161,6 +164,17 @@ pub(crate) enum AuthError {
     /// The token could not be checked.
     #[error("the token cannot be checked")]
     Store(#[from] StoreError),
+}
+
+/// What is the matter with a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unusable {
+    /// None of ours.
+    Unknown,
+    /// It was revoked.
+    Revoked(TokenId),
+    /// Its time is up.
+    Expired(TokenId),
 }
 
 /// The text after `Bearer`, if it could be a token: printable, no blanks inside.

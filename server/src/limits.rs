@@ -41,6 +41,9 @@ pub const OUTSTANDING_AUTHORIZATIONS: i64 = 1_024;
 /// Further ones are answered 429 instead of 401; good credentials are never held up.
 pub const FAILURE_BURST: u32 = 30;
 
+/// When a peer with too many failures is told to come back, in seconds.
+pub const FAILURE_PAUSE_SECS: u64 = 30;
+
 /// Peer addresses that failures are remembered of, until they have been quiet for a while. More:
 /// every failure is answered 429.
 pub const FAILURE_PEERS: usize = 100_000;
@@ -60,6 +63,10 @@ pub const REVOCATION_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often the TLS files are looked at for a change, which is reading them.
 pub const TLS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Refused websocket requests of one peer address in a row that the audit log has, one more each
+/// second. Further ones are in the log of the program only.
+pub const RECORDED_REFUSALS: u32 = 30;
 
 /// How long audit records are kept. The database refuses to remove them in their first 90 days.
 pub const AUDIT_RETENTION: Duration = Duration::from_secs(180 * 24 * 60 * 60);

@@ -41,6 +41,8 @@ pub(crate) struct Service {
     pub(crate) clock: Arc<dyn Clock>,
     /// Failed authentications by peer.
     pub(crate) failures: Failures,
+    /// Refused websocket requests by peer, of which not all are recorded.
+    pub(crate) refusals: Failures,
     /// Calls by token and environment.
     pub(crate) calls: Calls,
     /// The tasks of connections and sockets.
@@ -83,7 +85,8 @@ impl Service {
             access: parts.access,
             behind_proxy: parts.behind_proxy,
             clock: parts.clock,
-            failures: Failures::new(),
+            failures: Failures::new(limits::FAILURE_BURST),
+            refusals: Failures::new(limits::RECORDED_REFUSALS),
             calls: Calls::new(),
             tasks: TaskTracker::new(),
             draining: CancellationToken::new(),
@@ -153,8 +156,8 @@ impl std::fmt::Debug for Failures {
 }
 
 impl Failures {
-    fn new() -> Self {
-        let burst = NonZeroU32::new(limits::FAILURE_BURST).unwrap_or(NonZeroU32::MIN);
+    fn new(burst: u32) -> Self {
+        let burst = NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(NonZeroU32::MIN).allow_burst(burst);
         Self {
             limiter: limiter(quota),
@@ -238,7 +241,7 @@ mod tests {
 
     #[test]
     fn failures_are_counted_by_address() {
-        let failures = Failures::new();
+        let failures = Failures::new(limits::FAILURE_BURST);
         let [one, two] = [1, 2].map(|last| IpAddr::from([192, 0, 2, last]));
         for _ in 0..limits::FAILURE_BURST {
             assert!(failures.note(one));

@@ -587,6 +587,8 @@ fn audit_log_is_printed() {
     ];
     assert_eq!(told, expected);
     assert!(all.iter().all(|line| line["token_id"] == id));
+    let actor = format!("uid {}", rustix::process::getuid().as_raw());
+    assert!(all.iter().all(|line| line["actor"] == actor), "{all:?}");
     assert_eq!(lines(&["--refused"]).len(), 1);
     assert_eq!(lines(&["--environment", "env"]).len(), 1);
     assert_eq!(lines(&["--token", "other"]).len(), 0);

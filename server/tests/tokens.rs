@@ -251,6 +251,7 @@ async fn audit_log_tells_who_did_what_and_what_was_refused() {
         told,
         [
             ("register", "ok", Some(executor_id), "env"),
+            ("rendezvous", "ok", Some(executor_id), "env"),
             ("connect", "ok", Some(harness_id), "env"),
             ("connect", "wrong_role", Some(executor_id), "env"),
             ("connect", "invalid_token", None, "env"),
@@ -267,11 +268,69 @@ async fn audit_log_tells_who_did_what_and_what_was_refused() {
             .iter()
             .all(|record| record.peer.as_deref() == Some("127.0.0.1"))
     );
-    assert_eq!(records[0].registration, records[1].registration);
+    for record in &records[1..3] {
+        assert_eq!(records[0].registration, record.registration);
+    }
     assert!(records[0].registration.is_some());
     let text = format!("{records:?}");
     for secret in [&executor.text, &harness.text] {
         assert!(!text.contains(secret.as_str()));
     }
     server.stop().await;
+}
+
+#[tokio::test]
+async fn audit_log_names_the_token_that_was_revoked_or_has_expired() {
+    let data = Data::new().await;
+    let clock = Arc::new(ManualClock::new(SystemClock.now()));
+    let server = TestServer::with(|config| {
+        data.configure(config);
+        config.clock = clock.clone();
+    })
+    .await;
+    let expiry = clock.now().after(Duration::from_secs(60));
+    let executor = data.token(Role::Executor, None).await;
+    let revoked = data.token(Role::Harness, None).await;
+    let expired = data.token(Role::Harness, Some(expiry)).await;
+    let mut socket = server.executor("env", &executor.text).await;
+    let mut harnesses = Vec::new();
+    for (token, stream) in [(&revoked, "r"), (&expired, "e")] {
+        let (_, bundle) = server.bundle("env", &token.text).await;
+        let url = bundle["url"].as_str().unwrap().to_owned();
+        let mut harness = Peer::open(&url).await.unwrap();
+        harness.claim(stream, &mut socket).await;
+        harnesses.push((harness, url));
+    }
+    let (_, used) = &harnesses[0];
+    assert_eq!(Peer::open(used).await.unwrap_err().status, 401);
+    data.store
+        .revoke_token(&revoked.record.id, clock.now())
+        .await
+        .unwrap();
+    assert_eq!(harnesses[0].0.close_code().await, Some(1008));
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(harnesses[1].0.close_code().await, Some(1008));
+    for token in [&revoked, &expired] {
+        assert_eq!(server.bundle("env", &token.text).await.0, 401);
+    }
+    server.stop().await;
+
+    let records = data.store.audit(&AuditFilter::default()).await.unwrap();
+    let of = |token: &CreatedToken| -> Vec<_> {
+        let id = token.record.id.as_str();
+        let mine = records
+            .iter()
+            .filter(|record| record.token.as_deref() == Some(id));
+        mine.map(|record| (record.action.as_str(), record.outcome.as_str()))
+            .collect()
+    };
+    let opened = [("connect", "ok"), ("rendezvous", "ok")];
+    for (token, why) in [(&revoked, "revoked_token"), (&expired, "expired_token")] {
+        let ended = [("cut", why), ("connect", why)];
+        assert_eq!(of(token), [opened, ended].concat());
+    }
+    let unused = |record: &&server::store::AuditRecord| record.outcome == "expired";
+    let used_twice = records.iter().find(unused).unwrap();
+    assert_eq!(used_twice.action, "rendezvous");
+    assert!(used_twice.registration.is_some());
 }

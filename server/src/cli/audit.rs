@@ -9,7 +9,7 @@ use super::schema::DataDirectory;
 use super::token::parse_duration;
 use super::{Failure, print};
 use crate::clock::{Clock as _, SystemClock, Timestamp};
-use crate::store::{AuditFilter, AuditRecord};
+use crate::store::{Action, AuditFilter, AuditRecord};
 
 /// Arguments of `audit`.
 #[derive(Debug, Args)]
@@ -67,6 +67,7 @@ fn to_json(record: &AuditRecord) -> serde_json::Value {
         "action": record.action,
         "outcome": record.outcome,
         "token_id": record.token,
+        "actor": record.actor,
         "environment_id": record.environment,
         "registration_id": record.registration,
         "peer": record.peer,
@@ -77,14 +78,17 @@ fn to_line(record: &AuditRecord) -> String {
     let or =
         |text: &Option<String>, absent: &str| text.clone().unwrap_or_else(|| absent.to_owned());
     let at: &Timestamp = &record.at;
+    let by_itself = record.action == Action::Cut.as_str();
+    let nowhere = if by_itself { "(server)" } else { "(command)" };
     format!(
-        "{at}  {:<12}  {:<22}  {:<16}  {:<15}  {}  {}",
+        "{at}  {:<12}  {:<22}  {:<16}  {:<15}  {}  {}  {}",
         record.action,
         record.outcome,
         or(&record.token, "-"),
-        or(&record.peer, "(command)"),
+        or(&record.peer, nowhere),
         or(&record.environment, "-"),
-        or(&record.registration, ""),
+        or(&record.registration, "-"),
+        or(&record.actor, ""),
     )
     .trim_end()
     .to_owned()

@@ -68,6 +68,7 @@ pub(super) enum RoleName {
 /// Does what the command says.
 pub(super) async fn run(command: Token) -> Result<(), Failure> {
     let now = SystemClock.now();
+    let actor = actor();
     match command {
         Token::Create {
             role,
@@ -86,7 +87,7 @@ pub(super) async fn run(command: Token) -> Result<(), Failure> {
             let store = Store::open(&data.resolve()?).await?;
             let created = store.create_token(new, now).await?;
             let record = &created.record;
-            let made = entry(now, Action::CreateToken, "ok", &record.id);
+            let made = entry(now, Action::CreateToken, "ok", &record.id, &actor);
             store
                 .record(AuditEntry {
                     environment: record.environment.as_ref(),
@@ -126,7 +127,7 @@ pub(super) async fn run(command: Token) -> Result<(), Failure> {
                 RevokeOutcome::Unknown => None,
             };
             if let Some(told) = told {
-                let revoked = entry(now, Action::RevokeToken, told, &id);
+                let revoked = entry(now, Action::RevokeToken, told, &id, &actor);
                 store.record(revoked).await?;
             }
             store.close().await;
@@ -146,18 +147,25 @@ pub(super) async fn run(command: Token) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Who runs this command, as far as the system knows.
+fn actor() -> String {
+    format!("uid {}", rustix::process::getuid().as_raw())
+}
+
 /// What a command did to a token.
 fn entry<'a>(
     at: Timestamp,
     action: Action,
     outcome: &'static str,
     token: &'a TokenId,
+    actor: &'a str,
 ) -> AuditEntry<'a> {
     AuditEntry {
         at,
         action,
         outcome,
         token: Some(token),
+        actor: Some(actor),
         environment: None,
         registration: None,
         peer: None,

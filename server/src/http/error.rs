@@ -4,9 +4,9 @@ use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, header};
 use registry_client::wire::{ErrorBody, code};
 
-use crate::auth::{AuthError, Call};
+use crate::auth::{AuthError, Call, Unusable};
 use crate::limits;
-use crate::store::StoreError;
+use crate::store::{StoreError, TokenId};
 
 /// Why a call is answered with an error.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +80,7 @@ impl ApiError {
             | Self::InvalidEnvironmentId(_)
             | Self::UnsupportedSecurityProfile
             | Self::InvalidPublicKey(_) => StatusCode::BAD_REQUEST,
-            Self::Auth(AuthError::MissingToken | AuthError::InvalidToken) => {
+            Self::Auth(AuthError::MissingToken | AuthError::InvalidToken(_)) => {
                 StatusCode::UNAUTHORIZED
             }
             Self::Auth(AuthError::WrongRole { .. } | AuthError::WrongEnvironment)
@@ -129,6 +129,25 @@ impl ApiError {
         }
     }
 
+    /// What the audit log says of a refused `call`: more than the caller gets to know.
+    pub(crate) fn outcome(&self, call: Call) -> &'static str {
+        match self {
+            Self::Auth(AuthError::InvalidToken(Unusable::Revoked(_))) => "revoked_token",
+            Self::Auth(AuthError::InvalidToken(Unusable::Expired(_))) => "expired_token",
+            _ => self.code(call),
+        }
+    }
+
+    /// The token that a refused call was made with, if it was one of ours.
+    pub(crate) fn token(&self) -> Option<&TokenId> {
+        match self {
+            Self::Auth(AuthError::InvalidToken(Unusable::Revoked(id) | Unusable::Expired(id))) => {
+                Some(id)
+            }
+            _ => None,
+        }
+    }
+
     /// The code of the error body in an answer to `call`.
     ///
     /// An executor ends its process after a failed register, except for one code. What passes by
@@ -159,7 +178,7 @@ impl ApiError {
             Self::UnsupportedSecurityProfile => "unsupported_security_profile",
             Self::InvalidPublicKey(_) => "invalid_public_key",
             Self::Auth(AuthError::MissingToken) => "missing_token",
-            Self::Auth(AuthError::InvalidToken) => "invalid_token",
+            Self::Auth(AuthError::InvalidToken(_)) => "invalid_token",
             Self::Auth(AuthError::WrongRole { .. }) => "wrong_role",
             Self::Auth(AuthError::WrongEnvironment) => "wrong_environment",
             Self::NotLocal => "not_local",
@@ -189,7 +208,10 @@ impl ApiError {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Self::TooManyFailures | Self::QuotaExceeded(_) => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("30"));
+                headers.insert(
+                    header::RETRY_AFTER,
+                    HeaderValue::from(limits::FAILURE_PAUSE_SECS),
+                );
             }
             Self::TooManyCalls { retry_after, .. } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after));

@@ -39,7 +39,12 @@ pub(crate) async fn handle(
     let outcome = match &result {
         Ok(_) => found.outcome,
         Err(error) if !error.is_recorded() => return result,
-        Err(error) => error.code(call),
+        Err(error) => {
+            if let Some(token) = error.token() {
+                found.token = Some(token.clone());
+            }
+            error.outcome(call)
+        }
     };
     let environment = decode_environment_id(environment).ok();
     let entry = AuditEntry {
@@ -51,6 +56,7 @@ pub(crate) async fn handle(
         },
         outcome,
         token: found.token.as_ref(),
+        actor: None,
         environment: environment.as_ref(),
         registration: found.registration.as_ref(),
         peer: Some(peer),

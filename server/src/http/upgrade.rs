@@ -22,18 +22,19 @@ use axum::extract::{FromRequestParts as _, WebSocketUpgrade};
 use axum::response::IntoResponse as _;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use registry_client::wire::{REJECTION_REASON_HEADER, REQUEST_ID_HEADER, RejectionReason};
-use relay_proto::ids::EnvironmentId;
+use relay_proto::ids::{EnvironmentId, RegistrationId};
 
 use super::printable;
 use super::registry::decode_environment_id;
 use crate::clock::Timestamp;
 use crate::events;
+use crate::limits;
 use crate::rendezvous::outbox::Outbox;
 use crate::rendezvous::routes::{AttachError, CloseCause};
 use crate::rendezvous::socket::{self, FrameHandler};
 use crate::rendezvous::url::{Claims, Role};
 use crate::service::{ConnectionPermit, Service};
-use crate::store::{Action, AuditEntry, HarnessOwner, Registration, StoreError, UrlUse};
+use crate::store::{Action, AuditEntry, HarnessOwner, Registration, StoreError, TokenId, UrlUse};
 
 /// A rejection: the status decides what the peer does, the reason is for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,19 +51,28 @@ pub(crate) async fn handle(
     request: Request<Body>,
 ) -> Response<Body> {
     let request_id = printable(request.headers(), REQUEST_ID_HEADER).to_owned();
-    match accept(service, peer, environment, request, &request_id).await {
+    let mut found = Found::default();
+    match accept(service, peer, environment, request, &request_id, &mut found).await {
         Ok(response) => response,
         Err(rejection) => {
             // Only a forged URL is the sign of an attempt; the others have been good once.
             let is_forged = rejection.reason == RejectionReason::InvalidSignature;
-            let status = if is_forged && !service.failures.note(peer) {
+            let is_too_many = is_forged && !service.failures.note(peer);
+            let status = if is_too_many {
                 StatusCode::TOO_MANY_REQUESTS
             } else {
-                if is_forged {
-                    record_forged(service, peer, environment).await;
-                }
                 rejection.status
             };
+            if status == StatusCode::UNAUTHORIZED && service.refusals.note(peer) {
+                let environment = decode_environment_id(environment).ok();
+                let outcome = rejection.reason.as_str();
+                if let Err(error) = found
+                    .record(service, peer, environment.as_ref(), outcome)
+                    .await
+                {
+                    events::internal_error("write the audit log", &error);
+                }
+            }
             reject(
                 peer,
                 Rejection {
@@ -75,19 +85,32 @@ pub(crate) async fn handle(
     }
 }
 
-async fn record_forged(service: &Service, peer: IpAddr, environment: &str) {
-    let environment = decode_environment_id(environment).ok();
-    let entry = AuditEntry {
-        at: service.clock.now(),
-        action: Action::Rendezvous,
-        outcome: RejectionReason::InvalidSignature.as_str(),
-        token: None,
-        environment: environment.as_ref(),
-        registration: None,
-        peer: Some(peer),
-    };
-    if let Err(error) = service.store.record(entry).await {
-        events::internal_error("write the audit log", &error);
+/// What becomes known of a request while it is answered.
+#[derive(Debug, Default)]
+struct Found {
+    token: Option<TokenId>,
+    registration: Option<RegistrationId>,
+}
+
+impl Found {
+    async fn record(
+        &self,
+        service: &Service,
+        peer: IpAddr,
+        environment: Option<&EnvironmentId>,
+        outcome: &'static str,
+    ) -> Result<(), StoreError> {
+        let entry = AuditEntry {
+            at: service.clock.now(),
+            action: Action::Rendezvous,
+            outcome,
+            token: self.token.as_ref(),
+            actor: None,
+            environment,
+            registration: self.registration.as_ref(),
+            peer: Some(peer),
+        };
+        service.store.record(entry).await
     }
 }
 
@@ -106,6 +129,7 @@ async fn accept(
     environment: &str,
     request: Request<Body>,
     request_id: &str,
+    found: &mut Found,
 ) -> Result<Response<Body>, Rejection> {
     if service.is_draining() {
         return Err(rejection(RejectionReason::PodDraining));
@@ -119,9 +143,11 @@ async fn accept(
         .signer
         .verify(&environment, query, now)
         .map_err(rejection)?;
+    found.registration = Some(claims.registration.clone());
     let registration = current_registration(service, &claims).await?;
     match claims.role {
         Role::Executor => {
+            found.token.clone_from(&registration.token);
             if !service
                 .store
                 .is_token_valid(registration.token.as_ref(), now)
@@ -150,9 +176,13 @@ async fn accept(
         request_id: request_id.to_owned(),
     };
     match claims.role {
-        Role::Executor => Ok(opening.upgrade(upgrade, Opening::run_executor)),
+        Role::Executor => {
+            opening.record(found).await?;
+            Ok(opening.upgrade(upgrade, Opening::run_executor))
+        }
         Role::Harness { nonce } => {
-            let owner = opening.use_bundle_url(&nonce, now).await?;
+            let owner = opening.use_bundle_url(&nonce, now, found).await?;
+            opening.record(found).await?;
             Ok(opening.upgrade(upgrade, |opening, socket| {
                 opening.run_harness(socket, owner)
             }))
@@ -214,18 +244,32 @@ impl Opening {
     }
 
     /// Uses a harness's URL up, and returns whom it was for.
-    async fn use_bundle_url(&self, nonce: &str, now: Timestamp) -> Result<HarnessOwner, Rejection> {
+    async fn use_bundle_url(
+        &self,
+        nonce: &str,
+        now: Timestamp,
+        found: &mut Found,
+    ) -> Result<HarnessOwner, Rejection> {
         let store = &self.service.store;
         let registration = &self.registration.id;
-        match store
+        if let UrlUse::Accepted(owner) = store
             .use_bundle_url(nonce, &self.environment, registration, now)
             .await?
         {
-            UrlUse::Accepted(owner) if store.is_token_valid(owner.token.as_ref(), now).await? => {
-                Ok(owner)
+            found.token.clone_from(&owner.token);
+            if store.is_token_valid(owner.token.as_ref(), now).await? {
+                return Ok(owner);
             }
-            UrlUse::Accepted(_) | UrlUse::Refused => Err(rejection(RejectionReason::Expired)),
         }
+        Err(rejection(RejectionReason::Expired))
+    }
+
+    /// Records that the websocket is granted. Nobody gets one that the audit log does not know of.
+    async fn record(&self, found: &Found) -> Result<(), Rejection> {
+        let environment = Some(&self.environment);
+        Ok(found
+            .record(&self.service, self.peer, environment, "ok")
+            .await?)
     }
 
     async fn run_executor(self, socket: WebSocket) {
@@ -318,10 +362,15 @@ fn reject(peer: IpAddr, rejection: Rejection, request_id: &str) -> Response<Body
         REJECTION_REASON_HEADER,
         HeaderValue::from_static(reason.as_str()),
     );
-    if reason == RejectionReason::PodDraining {
+    let retry_after = match (status, reason) {
+        (StatusCode::TOO_MANY_REQUESTS, _) => Some(limits::FAILURE_PAUSE_SECS),
+        (_, RejectionReason::PodDraining) => Some(1),
+        _ => None,
+    };
+    if let Some(seconds) = retry_after {
         response
             .headers_mut()
-            .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }

@@ -195,17 +195,30 @@ impl Hub {
             .collect()
     }
 
-    /// Closes the sockets behind which there is a token that is not in `valid`, but in `checked`.
-    pub(crate) fn close_unauthorized(&self, checked: &HashSet<TokenId>, valid: &HashSet<TokenId>) {
+    /// Closes the sockets behind which there is a token of `ended`. Returns which tokens lost sockets
+    /// of which environments.
+    pub(crate) fn close_unauthorized(
+        &self,
+        ended: &HashSet<TokenId>,
+    ) -> Vec<(EnvironmentId, TokenId)> {
+        let mut cut = Vec::new();
         for environment in self.all() {
-            environment
-                .lock()
-                .close_where(CloseCause::Unauthorized, |live| {
-                    live.token
-                        .as_ref()
-                        .is_some_and(|token| checked.contains(token) && !valid.contains(token))
-                });
+            let mut state = environment.lock();
+            let tokens = state.sockets.values().filter_map(|live| live.token.clone());
+            let of_these: HashSet<_> = tokens.filter(|token| ended.contains(token)).collect();
+            state.close_where(CloseCause::Unauthorized, |live| {
+                live.token
+                    .as_ref()
+                    .is_some_and(|token| of_these.contains(token))
+            });
+            drop(state);
+            cut.extend(
+                of_these
+                    .into_iter()
+                    .map(|token| (environment.id.clone(), token)),
+            );
         }
+        cut
     }
 
     /// Closes the sockets of all environments, one environment after the other, within `window`, and

@@ -23,8 +23,10 @@ pub enum Action {
     Connect,
     /// An executor asked about a harness key.
     Validate,
-    /// A websocket was asked for with a forged URL.
+    /// A websocket was asked for.
     Rendezvous,
+    /// The server closed the sockets of a token that no longer works.
+    Cut,
     /// A token was made.
     CreateToken,
     /// A token was revoked.
@@ -39,6 +41,7 @@ impl Action {
             Self::Connect => "connect",
             Self::Validate => "validate",
             Self::Rendezvous => "rendezvous",
+            Self::Cut => "cut",
             Self::CreateToken => "create_token",
             Self::RevokeToken => "revoke_token",
         }
@@ -54,13 +57,15 @@ pub struct AuditEntry<'a> {
     pub action: Action,
     /// `ok`, or the code of the refusal.
     pub outcome: &'static str,
-    /// Whose token; absent when none was accepted.
+    /// Whose token; absent when it is none of ours.
     pub token: Option<&'a TokenId>,
+    /// Who it was, where the token does not say it.
+    pub actor: Option<&'a str>,
     /// For which environment.
     pub environment: Option<&'a EnvironmentId>,
     /// By which registration.
     pub registration: Option<&'a RegistrationId>,
-    /// From where; absent for a command on the data directory.
+    /// From where; absent for a command on the data directory, and for what the server does by itself.
     pub peer: Option<IpAddr>,
 }
 
@@ -77,6 +82,8 @@ pub struct AuditRecord {
     pub outcome: String,
     /// Whose token.
     pub token: Option<String>,
+    /// Who it was, where the token does not say it.
+    pub actor: Option<String>,
     /// For which environment.
     pub environment: Option<String>,
     /// By which registration.
@@ -108,8 +115,9 @@ impl Store {
     /// [`StoreError`] if the database fails.
     pub async fn record(&self, entry: AuditEntry<'_>) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO audit (at, action, outcome, token_id, environment_id, registration_id, peer)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            "INSERT INTO audit
+                 (at, action, outcome, token_id, environment_id, registration_id, peer, actor)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )
         .bind(entry.at.as_unix_seconds())
         .bind(entry.action.as_str())
@@ -118,6 +126,7 @@ impl Store {
         .bind(entry.environment.map(EnvironmentId::as_str))
         .bind(entry.registration.map(RegistrationId::as_str))
         .bind(entry.peer.map(|peer| peer.to_canonical().to_string()))
+        .bind(entry.actor)
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -167,6 +176,7 @@ fn record(row: &SqliteRow) -> Result<AuditRecord, StoreError> {
         action: row.try_get("action")?,
         outcome: row.try_get("outcome")?,
         token: row.try_get("token_id")?,
+        actor: row.try_get("actor")?,
         environment: row.try_get("environment_id")?,
         registration: row.try_get("registration_id")?,
         peer: row.try_get("peer")?,
@@ -184,6 +194,7 @@ mod tests {
             action: Action::Connect,
             outcome,
             token: None,
+            actor: None,
             environment: None,
             registration: None,
             peer: Some(IpAddr::from([192, 0, 2, 1])),
@@ -202,6 +213,7 @@ mod tests {
             "UPDATE audit SET outcome = 'forged'",
             "DELETE FROM audit WHERE id = 2",
             "DELETE FROM audit",
+            "INSERT OR REPLACE INTO audit (id, at, action, outcome) VALUES (2, 0, 'x', 'forged')",
         ] {
             let refused = sqlx::query(statement).execute(&store.pool).await;
             assert!(refused.is_err(), "{statement}");

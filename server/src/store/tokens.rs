@@ -225,6 +225,17 @@ impl Store {
         Ok(valid.into_iter().map(TokenId).collect())
     }
 
+    /// Whether a token was revoked, as opposed to expired.
+    pub(crate) async fn is_token_revoked(&self, id: &TokenId) -> Result<bool, StoreError> {
+        let found: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM tokens WHERE id = ?1 AND revoked_at IS NOT NULL",
+        )
+        .bind(id.as_str())
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(found > 0)
+    }
+
     /// Whether the token that something hangs on is valid at `now`. Development mode has none.
     pub(crate) async fn is_token_valid(
         &self,

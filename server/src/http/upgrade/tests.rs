@@ -8,6 +8,15 @@ use crate::store::TokenId;
 
 /// Opens a URL as a websocket client would, as far as the answer without a network.
 async fn open(fixture: &Fixture, url: &str) -> (u16, String) {
+    let response = answer_to(fixture, url).await;
+    let reason = response.headers().get(REJECTION_REASON_HEADER);
+    let reason = reason
+        .map(|value| value.to_str().unwrap().to_owned())
+        .unwrap_or_default();
+    (response.status().as_u16(), reason)
+}
+
+async fn answer_to(fixture: &Fixture, url: &str) -> Response<Body> {
     let url = Url::parse(url).unwrap();
     let request = Request::get(format!(
         "{}?{}",
@@ -20,12 +29,7 @@ async fn open(fixture: &Fixture, url: &str) -> (u16, String) {
     .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
     .body(Body::empty())
     .unwrap();
-    let response = fixture.raw(request).await;
-    let reason = response.headers().get(REJECTION_REASON_HEADER);
-    let reason = reason
-        .map(|value| value.to_str().unwrap().to_owned())
-        .unwrap_or_default();
-    (response.status().as_u16(), reason)
+    fixture.raw(request).await
 }
 
 fn text(answer: &serde_json::Value) -> String {
@@ -197,14 +201,17 @@ async fn database_failure_makes_the_executor_come_back() {
 async fn many_forged_urls_are_answered_429() {
     let fixture = Fixture::new().await;
     let url = text(&fixture.register().await).replace("version=1", "version=2");
-    let mut last = (0, String::new());
+    let mut last = answer_to(&fixture, &url).await;
     for _ in 0..limits::FAILURE_BURST * 4 {
-        last = open(&fixture, &url).await;
-        if last.0 == 429 {
+        if last.status() == 429 {
             break;
         }
+        assert_eq!(last.headers().get("retry-after"), None);
+        last = answer_to(&fixture, &url).await;
     }
-    assert!(is(&last, (429, "invalid_signature")), "{last:?}");
+    assert_eq!(last.status(), 429);
+    assert_eq!(last.headers()[REJECTION_REASON_HEADER], "invalid_signature");
+    assert_eq!(last.headers()["retry-after"], "30");
     let good = text(&fixture.register().await);
     assert!(is(&open(&fixture, &good).await, PASSED));
 }
