@@ -38,6 +38,10 @@ pub struct Cli {
 pub enum Command {
     /// Run a command in a sandbox, or say what a sandbox would be, for those who debug a policy
     Sandbox(SandboxArguments),
+    /// Hand streams to another executor: the same as --connect, which is required
+    Forward(Box<Options>),
+    /// Say what would be used and what of it works; takes the same options
+    Doctor(Box<DoctorArguments>),
     /// Print completions for a shell
     Completions(settings::Completions),
     /// Print the man page
@@ -58,6 +62,24 @@ impl Cli {
 /// The command line with variables and defaults in its help.
 pub fn command() -> clap::Command {
     settings::generate::describe(Cli::command(), &PROGRAM)
+}
+
+/// What to look at.
+///
+/// Exit code: 0 if everything works, 1 if something does not, 64 if the configuration is wrong.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArguments {
+    /// Print one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+
+    /// Register and connect as well, which interrupts an executor that serves the environment
+    #[arg(long)]
+    pub register: bool,
+
+    /// What is configured.
+    #[command(flatten)]
+    pub options: Options,
 }
 
 /// A policy, and what to do with it.
@@ -162,6 +184,14 @@ mod tests {
             &["--ws-auth", "other"],
             &["--unknown"],
             &["positional"],
+            &["--connect", "ws://x", "--listen", "stdio"],
+            &[
+                "forward",
+                "--connect",
+                "ws://x",
+                "--concurrent-requests",
+                "2",
+            ],
         ] {
             let line = std::iter::once("exec-server").chain(arguments.iter().copied());
             assert_eq!(

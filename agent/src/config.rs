@@ -13,7 +13,7 @@ use std::{
     fmt, net::SocketAddr, num::NonZeroUsize, ops::RangeInclusive, path::PathBuf, time::Duration,
 };
 
-use registry_client::RegistryUrl;
+use registry_client::{RegistryUrl, RendezvousUrl};
 use relay_proto::ids::EnvironmentId;
 use settings::{Layers, Period, Source};
 
@@ -98,6 +98,17 @@ pub struct RemoteSettings {
     pub ca_file: Option<PathBuf>,
     /// Whether the end of standard input ends the process.
     pub exit_on_stdin_close: bool,
+    /// Where streams are handed to, if they are not served here.
+    pub forward: Option<ForwardSettings>,
+}
+
+/// Another executor to hand streams to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForwardSettings {
+    /// Where it listens.
+    pub destination: RendezvousUrl,
+    /// File with the token that it wants.
+    pub token_file: Option<PathBuf>,
 }
 
 /// Where the registry token comes from.
@@ -209,7 +220,7 @@ impl Settings {
 
 /// The most specific source that names a mode decides.
 fn is_remote(options: &Options, layers: &Layers<'_>) -> bool {
-    if options.cloud {
+    if options.cloud || options.forward {
         return true;
     }
     for source in [Source::Flag, Source::Variable, Source::File] {

@@ -105,7 +105,8 @@ pub async fn open(
     lasting(choice, from_environment).await.map(Source::Lasting)
 }
 
-async fn lasting(
+/// Opens a source that does not need [`Rotating`].
+pub(crate) async fn lasting(
     choice: &CredentialChoice,
     from_environment: Option<SecretString>,
 ) -> Result<Arc<dyn CredentialSource>, SourceError> {

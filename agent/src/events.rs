@@ -96,6 +96,31 @@ pub(crate) fn peer_refused(peer: SocketAddr, status: StatusCode) {
     warn!(%peer, status = status.as_u16(), "refused a connection");
 }
 
+/// The executor that streams are handed to. Said again for each stream, and not for each attempt
+/// before there are any.
+pub(crate) fn destination_unavailable(host: &str, error: &(dyn Error + 'static), is_new: bool) {
+    if is_new {
+        warn!(host, error = %Chain(error), "the forward destination is not available");
+    } else {
+        debug!(host, error = %Chain(error), "the forward destination is not available");
+    }
+}
+
+pub(crate) fn forwarded_stream_closed(reason: &'static str) {
+    debug!(reason, "forwarded stream closed");
+}
+
+pub(crate) fn destination_lost(host: &str) {
+    warn!(
+        host,
+        "the forward destination is gone; leaving the rendezvous until it is back"
+    );
+}
+
+pub(crate) fn destination_reached(host: &str) {
+    info!(host, "the forward destination answers");
+}
+
 pub(crate) fn peer_connected(peer: SocketAddr) {
     metrics().peers_connected.inc();
     debug!(%peer, "peer connected");

@@ -21,6 +21,8 @@
 //! - [`http`] performs HTTP requests for clients.
 //! - [`cli`], [`config`] and [`credential`] say what to do; everything is checked before anything
 //!   is bound or dialed, and credentials are out of the environment before anything else runs.
+//! - `forward` hands streams to another executor instead of serving them.
+//! - [`doctor`] says what would work and what not.
 //! - [`supervisor`] keeps the executor attached to its environment in remote mode.
 //! - [`program`] puts the parts together.
 //! - [`events`] is the log, and moves the numbers of `metrics`; [`status`] is what the admin listener shows.
@@ -35,9 +37,11 @@ pub mod cli;
 pub mod config;
 mod config_layers;
 pub mod credential;
+pub mod doctor;
 pub mod environment;
 pub mod events;
 pub mod first_process;
+mod forward;
 mod fs;
 pub mod http;
 pub mod limits;

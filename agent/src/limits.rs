@@ -116,6 +116,18 @@ impl CommandLimits {
         self.memory.is_none() && self.processes.is_none() && self.cpu.is_none()
     }
 
+    /// Looks at the directory that the operator names, if there is one, and leaves it alone.
+    ///
+    /// # Errors
+    ///
+    /// If it does not do.
+    pub(crate) fn look(&self) -> Result<(), Unavailable> {
+        let Some(directory) = self.cgroup.as_ref().filter(|_| !self.is_empty()) else {
+            return Ok(());
+        };
+        Groups::look(directory, self).map_err(Unavailable)
+    }
+
     /// What does not hold as it should without groups, one text each.
     fn weaker(&self, problem: &str) -> Vec<String> {
         let mut texts = Vec::new();

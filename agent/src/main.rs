@@ -6,11 +6,12 @@ use std::{
 };
 
 use agent::{
-    cli::{self, Cli, Command},
-    config, credential, events, first_process,
+    cli::{self, Cli, Command, Options},
+    config, credential, doctor, events, first_process,
     program::{self, Failure},
     sandbox,
 };
+use secrecy::SecretString;
 
 fn main() -> ExitCode {
     if let Some(code) = sandbox::run_if_first_process() {
@@ -27,7 +28,12 @@ fn main() -> ExitCode {
     let cli = Cli::of_process();
     let options = match cli.command {
         None => cli.options,
+        Some(Command::Forward(options)) => Options {
+            forward: true,
+            ..*options
+        },
         Some(Command::Sandbox(arguments)) => return sandbox::command::run(&arguments),
+        Some(Command::Doctor(arguments)) => return examined(*arguments, secret),
         Some(Command::Completions(arguments)) => return printed(arguments.run(cli::command())),
         Some(Command::Man(arguments)) => return printed(arguments.run(cli::command())),
         Some(Command::Reference) => {
@@ -59,6 +65,20 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => fail(&failure),
+    }
+}
+
+/// Looks at everything instead of doing it.
+fn examined(arguments: cli::DoctorArguments, secret: Option<SecretString>) -> ExitCode {
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Failure::Runtime(error.into())),
+    };
+    let code = runtime.block_on(doctor::run(arguments, secret));
+    runtime.shutdown_background();
+    match code {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => fail(&Failure::Runtime(error.into())),
     }
 }
 

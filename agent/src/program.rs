@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     io::{self, Write as _},
     path::PathBuf,
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -11,17 +12,20 @@ use std::{
 use anyhow::Context as _;
 use ops::{admin::Admin, notify::Notify, state::State};
 use registry_client::{Connector, ConnectorConfig, ErrorBodies, RegistryClient};
+use relay_proto::{Identity, ids::EnvironmentId};
 use secrecy::SecretString;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
-    config::{CredentialChoice, Mode, RemoteSettings, Settings},
+    config::{CredentialChoice, ForwardSettings, Mode, RemoteSettings, Settings},
     credential::{self, SourceError},
     environment::ExecutorEnvironment,
     events,
+    forward::Forwarder,
     http::{HeaderVariables, HttpClient},
     listener::{self, Keepalive, ListenAddress, Listener, ListenerConfig},
     process, random,
+    serve::Serve,
     session::{Sessions, SessionsConfig},
     shutdown::{Signals, Stop},
     status::{self, Overview},
@@ -247,23 +251,99 @@ async fn serve_remote(
         settings.name.as_deref(),
         &settings.base_url.host(),
     );
-    let registry = RegistryClient::new(connector, settings.base_url, source.credentials())
+    let registry = RegistryClient::new(connector.clone(), settings.base_url, source.credentials())
         .with_error_bodies(error_bodies);
-    let identity = Arc::new(random::identity()?);
-    // It does what it can from here on; whether the registry can be reached is for `/readyz` to say.
-    notify.ready();
-    Supervisor::new(
+    let attached = Attached {
         registry,
-        settings.environment,
-        identity,
-        Arc::clone(sessions),
-        BACKOFF,
-        random::seed(),
-    )
-    .showing(Arc::clone(state))
-    .run(stop.now.clone())
-    .await;
+        environment: settings.environment,
+        identity: Arc::new(random::identity()?),
+        state,
+    };
+    match settings.forward {
+        None => {
+            // It does what it can from here on; whether the registry can be reached is for
+            // `/readyz` to say.
+            notify.ready();
+            let sessions = Arc::clone(sessions);
+            attached.serve(sessions, stop.now.clone()).await;
+        }
+        Some(settings) => {
+            let forwarder = forwarder(connector, settings, sessions.finishing()).await?;
+            notify.ready();
+            forward(&attached, Arc::new(forwarder), stop).await;
+        }
+    }
     source.failure().map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// What stays the same over all attachments to the environment.
+struct Attached<'a> {
+    registry: RegistryClient,
+    environment: EnvironmentId,
+    identity: Arc<Identity>,
+    state: &'a Arc<State>,
+}
+
+impl Attached<'_> {
+    /// Stays attached until `cancel`, or until what is served has come to its end.
+    async fn serve<S: Serve>(&self, served: Arc<S>, cancel: CancellationToken) {
+        Supervisor::new(
+            self.registry.clone(),
+            self.environment.clone(),
+            Arc::clone(&self.identity),
+            served,
+            BACKOFF,
+            random::seed(),
+        )
+        .showing(Arc::clone(self.state))
+        .run(cancel)
+        .await;
+    }
+}
+
+/// Is attached while the destination can be reached, and only then.
+async fn forward(attached: &Attached<'_>, forwarder: Arc<Forwarder>, stop: &Stop) {
+    while !stop.now.is_cancelled() {
+        attached
+            .state
+            .enter_because(status::WAITING, "forward destination".to_owned(), None);
+        tokio::select! {
+            () = forwarder.reached() => {}
+            () = stop.gracefully.cancelled() => return,
+            () = stop.now.cancelled() => return,
+        }
+        let cancel = stop.now.child_token();
+        let mut serving = pin!(attached.serve(Arc::clone(&forwarder), cancel.clone()));
+        tokio::select! {
+            () = &mut serving => return,
+            () = forwarder.lost() => {
+                cancel.cancel();
+                serving.await;
+            }
+        }
+    }
+}
+
+async fn forwarder(
+    connector: Connector,
+    settings: ForwardSettings,
+    finishing: CancellationToken,
+) -> Result<Forwarder, Failure> {
+    let credential = match settings.token_file {
+        None => None,
+        Some(path) => {
+            let choice = CredentialChoice::TokenFile(path);
+            let source = credential::lasting(&choice, None).await;
+            Some(source.map_err(|error| configuration(&error))?)
+        }
+    };
+    let destination = settings.destination;
+    Ok(Forwarder::new(
+        connector,
+        destination,
+        credential,
+        finishing,
+    ))
 }
 
 fn configuration(error: &(dyn std::error::Error + 'static)) -> Failure {

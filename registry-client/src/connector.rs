@@ -25,9 +25,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::redirect::Policy;
 use tracing::debug;
+use url::Url;
 
 pub use environment::ConnectorEnvironment;
 pub use error::{ConnectError, ConnectorConfigError, TransportError};
@@ -60,6 +62,8 @@ pub struct Connector {
     plain_tunnel: Option<Arc<Matcher>>,
     /// Whether all other plain websockets need no proxy.
     plain_is_direct: bool,
+    proxies: Arc<Matcher>,
+    authorities: Arc<str>,
     websocket_timeout: Duration,
     environment: Arc<ConnectorEnvironment>,
     network: Option<Arc<dyn Network>>,
@@ -117,8 +121,10 @@ impl Connector {
                 .build()?;
             Ok::<_, reqwest::Error>((http, upgrade))
         };
+        let mut authorities = roots.to_string();
         let (http, upgrade) = match build(&roots) {
             Err(error) if roots.is_system_alone() => {
+                authorities = "those built in, since the system has none".to_owned();
                 // An image that holds nothing but a program has to trust somebody all the same.
                 debug!(%error, "no certificate authorities on this system, using the built-in ones");
                 build(&roots::Roots::Only(roots::built_in()))
@@ -131,6 +137,8 @@ impl Connector {
             upgrade,
             plain_tunnel: proxies.plain_tunnel().map(Arc::new),
             plain_is_direct: proxies.plain_is_direct(),
+            proxies: Arc::new(proxies.matcher()),
+            authorities: authorities.into(),
             websocket_timeout: config.websocket_timeout,
             environment: Arc::new(config.environment),
             network: config.network,
@@ -147,6 +155,25 @@ impl Connector {
     /// Returns the environment that the connector was built from.
     pub fn environment(&self) -> &ConnectorEnvironment {
         &self.environment
+    }
+}
+
+impl Connector {
+    /// The proxy that requests to `url`, `http`, `https`, `ws` or `wss`, go through.
+    pub(crate) fn proxy_for(&self, url: &Url) -> Option<Uri> {
+        let scheme = match url.scheme() {
+            "ws" => "http",
+            "wss" => "https",
+            other => other,
+        };
+        let rest = url.as_str().split_once(':')?.1;
+        let target: Uri = format!("{scheme}:{rest}").parse().ok()?;
+        Some(self.proxies.intercept(&target)?.uri().clone())
+    }
+
+    /// Which certificate authorities are trusted, in words.
+    pub(crate) fn authorities(&self) -> &str {
+        &self.authorities
     }
 }
 

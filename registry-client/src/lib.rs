@@ -19,6 +19,7 @@
 //!   and websockets alike;
 //! - `RegistryClient`: the three calls, one try each, every answer checked;
 //! - `connect_with_retry`: how long a harness keeps asking;
+//! - `checkup`: what works of all this, for people;
 //! - `CredentialSource`: the credential, resolved anew for each call.
 //!
 //! Not here: when an executor registers again and how it reconnects, and anything that flows over
@@ -32,6 +33,8 @@ mod api;
 mod auth;
 #[cfg(feature = "client")]
 mod bundle;
+#[cfg(feature = "client")]
+pub mod checkup;
 #[cfg(feature = "client")]
 mod connector;
 #[cfg(feature = "client")]

@@ -24,6 +24,15 @@ pub struct Options {
     #[arg(long, conflicts_with = "listen")]
     pub cloud: bool,
 
+    /// Hand each stream to the executor that listens at this ws:// or wss:// URL, instead of serving
+    /// it here; needs remote mode
+    #[arg(long, value_name = "URL", conflicts_with_all = ["listen", "concurrent_requests"])]
+    pub connect: Option<String>,
+
+    /// File with the bearer token for --connect; read again for each stream
+    #[arg(long, value_name = "PATH")]
+    pub connect_token_file: Option<PathBuf>,
+
     /// Environment to attach to
     #[arg(long, value_name = "ID", visible_alias = "cloud-environment-id")]
     pub environment_id: Option<String>,
@@ -180,6 +189,10 @@ pub struct Options {
     /// Configuration file (TOML); flags and environment variables win over it
     #[arg(long, value_name = "PATH")]
     pub config: Option<PathBuf>,
+
+    /// Whether it was the subcommand `forward`.
+    #[arg(skip)]
+    pub forward: bool,
 
     /// Check the configuration and exit
     #[arg(long)]

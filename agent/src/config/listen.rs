@@ -58,7 +58,9 @@ pub(super) fn resolve(options: Options, layers: &mut Layers<'_>) -> Option<Mode>
     Some(Mode::Listen { address, auth })
 }
 
-const OF_REMOTE_MODE: [&str; 8] = [
+const OF_REMOTE_MODE: [&str; 10] = [
+    "connect",
+    "connect_token_file",
     "environment_id",
     "name",
     "registration_bearer_stdin",

@@ -1,10 +1,10 @@
 //! Settings of remote mode.
 
-use registry_client::{RegistryUrl, RegistryUrlError};
+use registry_client::{RegistryUrl, RegistryUrlError, RendezvousUrl};
 use relay_proto::ids::EnvironmentId;
 use settings::{Layers, Source};
 
-use super::{CredentialChoice, RemoteSettings};
+use super::{CredentialChoice, ForwardSettings, RemoteSettings};
 use crate::cli::Options;
 
 pub(super) fn resolve(
@@ -46,7 +46,9 @@ pub(super) fn resolve(
     {
         layers.problem("websocket auth flags require a listener; remove them or --remote");
     }
+    let forward = forward(&options, layers);
     Some(RemoteSettings {
+        forward,
         base_url: base_url?,
         environment: id?,
         name: options.name.filter(|name| !name.trim().is_empty()),
@@ -116,6 +118,31 @@ fn credential(
         );
     }
     choice
+}
+
+/// Checks where streams, and the token for them, would go.
+fn forward(options: &Options, layers: &mut Layers<'_>) -> Option<ForwardSettings> {
+    let token_file = options.connect_token_file.clone();
+    let Some(text) = &options.connect else {
+        if options.forward {
+            layers.problem("forward needs a destination; give --connect URL");
+        } else if token_file.is_some() {
+            let name = layers.name_of("connect_token_file");
+            layers.problem(format!("{name} requires --connect"));
+        }
+        return None;
+    };
+    let Ok(destination) = RendezvousUrl::parse(text) else {
+        layers.problem("forward destination must be a ws:// or wss:// URL");
+        return None;
+    };
+    if token_file.is_some() && !destination.is_tls() && !destination.is_loopback() {
+        layers.problem("--connect-token-file needs a wss:// destination, or one on loopback");
+    }
+    Some(ForwardSettings {
+        destination,
+        token_file,
+    })
 }
 
 /// Checks where the credential would go: `https` anywhere, plain `http` to a loopback host only,

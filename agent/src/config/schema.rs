@@ -11,6 +11,8 @@ pub static PROGRAM: Program = Program {
     settings: &[
         Setting::new("remote", Kind::Text).in_variable("EXEC_SERVER_REMOTE_URL"),
         Setting::new("environment_id", Kind::Text),
+        Setting::new("connect", Kind::Text),
+        Setting::new("connect_token_file", Kind::Path),
         Setting::new("name", Kind::Text),
         Setting::new("listen", Kind::Text).or("ws://127.0.0.1:0"),
         Setting::new("token_file", Kind::Path),
@@ -61,6 +63,8 @@ pub static PROGRAM: Program = Program {
 pub(super) fn merge(options: &mut Options, layers: &mut Layers<'_>) {
     layers.value("remote", &mut options.remote);
     layers.value("environment_id", &mut options.environment_id);
+    layers.value("connect", &mut options.connect);
+    layers.value("connect_token_file", &mut options.connect_token_file);
     layers.value("name", &mut options.name);
     layers.value("listen", &mut options.listen);
     layers.value("token_file", &mut options.token_file);

@@ -1,4 +1,4 @@
-use std::io::Write as _;
+use std::{io::Write as _, path::Path};
 
 use clap::Parser as _;
 
@@ -444,4 +444,52 @@ fn the_report_says_where_settings_are_from_and_shows_no_secret() {
         assert!(report.contains(line), "{line} in {report}");
     }
     assert!(!report.contains("5ec3e7"), "{report}");
+}
+
+#[test]
+fn forwarding_needs_a_destination_to_which_its_token_may_go() {
+    let remote = [
+        "--remote",
+        "https://r",
+        "--environment-id",
+        "e",
+        "--connect",
+    ];
+    let forward = |more: &[&str]| {
+        let settings = resolve(&[&remote[..], more].concat(), &[TOKEN])?;
+        Ok::<_, ConfigError>(remote_of(settings).forward.unwrap())
+    };
+    for (arguments, token_file) in [
+        (&["ws://192.0.2.1:1/x"][..], None),
+        (&["wss://host", "--connect-token-file", "t"], Some("t")),
+        (
+            &["ws://127.0.0.1:1", "--connect-token-file", "t"],
+            Some("t"),
+        ),
+    ] {
+        let settings = forward(arguments).unwrap();
+        assert_eq!(settings.token_file.as_deref(), token_file.map(Path::new));
+    }
+    for (arguments, problem) in [
+        (
+            &["http://host"][..],
+            "forward destination must be a ws:// or wss:// URL",
+        ),
+        (
+            &["ws://192.0.2.1:1", "--connect-token-file", "t"],
+            "--connect-token-file needs a wss:// destination, or one on loopback",
+        ),
+    ] {
+        assert_eq!(forward(arguments).unwrap_err().0, [problem]);
+    }
+    let alone = Options {
+        forward: true,
+        ..cli(&remote[..4])
+    };
+    let found = Settings::resolve(alone, |_| None, true).unwrap_err().0;
+    assert_eq!(found, ["forward needs a destination; give --connect URL"]);
+    assert_eq!(
+        problems(&["--connect", "ws://x"], &[]),
+        ["--connect requires --remote"]
+    );
 }

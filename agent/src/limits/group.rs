@@ -19,6 +19,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::fs::{Access, access};
+
 use super::CommandLimits;
 
 /// The directory, and what holds in it.
@@ -39,22 +41,31 @@ pub(crate) struct Group {
 }
 
 impl Groups {
+    /// Looks whether a directory could be taken over, and leaves it alone.
+    ///
+    /// # Errors
+    ///
+    /// What it lacks, for people.
+    pub(super) fn look(base: &Path, limits: &CommandLimits) -> Result<(), String> {
+        find_controllers(base, limits)?;
+        for path in [base.to_owned(), base.join("cgroup.subtree_control")] {
+            access(&path, Access::WRITE_OK).map_err(|err| {
+                let name = path.display();
+                format!("{name} is not delegated to this user ({err})")
+            })?;
+        }
+        Ok(())
+    }
+
     /// Takes a directory over.
     ///
     /// # Errors
     ///
     /// What it lacks, for people.
     pub(super) fn open(base: &Path, limits: &CommandLimits) -> Result<Self, String> {
+        find_controllers(base, limits)?;
         let wanted = limits.controllers();
         let name = base.display();
-        let there = std::fs::read_to_string(base.join("cgroup.controllers"))
-            .map_err(|err| format!("{name} is no control group of version 2 ({err})"))?;
-        let there: Vec<_> = there.split_whitespace().collect();
-        let missing: Vec<_> = wanted.iter().filter(|it| !there.contains(it)).collect();
-        if !missing.is_empty() {
-            let missing: Vec<_> = missing.into_iter().copied().collect();
-            return Err(format!("{name} has no controller {}", missing.join(", ")));
-        }
         for controller in &wanted {
             let control = base.join("cgroup.subtree_control");
             write(&control, format!("+{controller}")).map_err(|err| {
@@ -116,6 +127,21 @@ impl Groups {
         }
         Ok(group)
     }
+}
+
+/// Looks for the controllers that the limits need.
+fn find_controllers(base: &Path, limits: &CommandLimits) -> Result<(), String> {
+    let wanted = limits.controllers();
+    let name = base.display();
+    let there = std::fs::read_to_string(base.join("cgroup.controllers"))
+        .map_err(|err| format!("{name} is no control group of version 2 ({err})"))?;
+    let there: Vec<_> = there.split_whitespace().collect();
+    let missing = wanted.into_iter().filter(|it| !there.contains(it));
+    let missing: Vec<_> = missing.collect();
+    if !missing.is_empty() {
+        return Err(format!("{name} has no controller {}", missing.join(", ")));
+    }
+    Ok(())
 }
 
 impl CommandLimits {

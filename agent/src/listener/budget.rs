@@ -31,6 +31,14 @@ impl Inbox {
         Self::with_limits(QUEUED_MESSAGES, QUEUED_BYTES)
     }
 
+    /// The way into a queue that there is.
+    pub(super) fn onto(messages: mpsc::Sender<Bytes>) -> Self {
+        Self {
+            messages,
+            budget: Arc::new(Semaphore::new(QUEUED_BYTES)),
+        }
+    }
+
     pub(super) fn with_limits(messages: usize, bytes: usize) -> (Self, mpsc::Receiver<Bytes>) {
         let (sender, receiver) = mpsc::channel(messages);
         (

@@ -28,3 +28,4 @@ pub use auth::{AuthMode, AuthOptions, WebSocketAuth};
 pub(crate) use stdio::LineError;
 pub use stdio::serve_stdio;
 pub use websocket::Keepalive;
+pub(crate) use websocket::{CarryEnd, carry};

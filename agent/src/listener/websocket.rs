@@ -33,7 +33,7 @@ use tokio_tungstenite::{
         Error, Message, Utf8Bytes,
         error::CapacityError,
         protocol::{
-            CloseFrame, WebSocketConfig,
+            CloseFrame, Role, WebSocketConfig,
             frame::{
                 Frame,
                 coding::{CloseCode, Data, OpCode},
@@ -44,6 +44,7 @@ use tokio_tungstenite::{
 use tokio_util::sync::CancellationToken;
 
 use super::budget::Inbox;
+use crate::{events, rpc::Transport};
 
 /// When a silent peer counts as gone.
 #[derive(Debug, Clone, Copy)]
@@ -171,6 +172,47 @@ where
     drop(outgoing);
     let _ = timeout(CLOSE_TIMEOUT, close(sink, stream, ended)).await;
     ended
+}
+
+/// Who ended a websocket to another executor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CarryEnd {
+    /// This side has closed it.
+    Closed,
+    /// The other side has, or it broke.
+    Failed,
+}
+
+/// Carries messages between a websocket to another executor, on which nothing was read yet, and a
+/// transport, until either ends.
+pub(crate) async fn carry<S>(
+    socket: WebSocketStream<S>,
+    transport: Transport,
+    keepalive: Keepalive,
+    cancel: CancellationToken,
+) -> CarryEnd
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    // Wrapped anew, because the limits are those of another protocol.
+    let socket = socket.into_inner();
+    let socket = WebSocketStream::from_raw_socket(socket, Role::Client, Some(config())).await;
+    let finishing = CancellationToken::new();
+    // The end of the stream is nobody's fault.
+    finishing.cancel();
+    let incoming = Inbox::onto(transport.outgoing);
+    let end = End { finishing, cancel };
+    let ended = run(socket, incoming, transport.incoming, keepalive, end).await;
+    events::forwarded_stream_closed(ended.reason());
+    match ended {
+        Ended::BySession | Ended::Shutdown => CarryEnd::Closed,
+        Ended::PeerClosed
+        | Ended::Io
+        | Ended::PeerGone
+        | Ended::ProtocolError
+        | Ended::NotUtf8
+        | Ended::TooLarge => CarryEnd::Failed,
+    }
 }
 
 async fn read<S>(

@@ -75,6 +75,16 @@ impl Proxies {
         let no_proxy = self.no_proxy.as_deref().unwrap_or_default();
         Some(Matcher::builder().http(proxy.as_str()).no(no_proxy).build())
     }
+
+    /// Tells which proxy applies to what.
+    pub(super) fn matcher(&self) -> Matcher {
+        let text = |url: &Option<Url>| url.as_ref().map_or("", Url::as_str).to_owned();
+        Matcher::builder()
+            .http(text(&self.http))
+            .https(text(&self.https))
+            .no(self.no_proxy.as_deref().unwrap_or_default())
+            .build()
+    }
 }
 
 /// Returns the URL of a proxy variable; a value without a scheme means an HTTP proxy.

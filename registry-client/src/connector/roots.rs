@@ -11,6 +11,7 @@
 //! A file that is named and cannot be used is an error. For a directory only the directory itself
 //! has to be readable, since such directories hold revocation lists and links as well.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -38,6 +39,20 @@ impl Roots {
     /// Returns whether nothing but the system's authorities is trusted.
     pub(super) fn is_system_alone(&self) -> bool {
         matches!(self, Self::System { extra } if extra.is_empty())
+    }
+}
+
+impl fmt::Display for Roots {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System { extra } if extra.is_empty() => f.write_str("those of the system"),
+            Self::System { extra } => write!(f, "those of the system and {} more", extra.len()),
+            Self::Only(all) => write!(
+                f,
+                "{} of SSL_CERT_FILE, SSL_CERT_DIR and further files",
+                all.len()
+            ),
+        }
     }
 }
 

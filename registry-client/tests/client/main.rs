@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, reason = "fixtures of tests fail by panicking")]
 
 mod calls;
+mod checkup;
 mod logs;
 mod proxy;
 mod retry;

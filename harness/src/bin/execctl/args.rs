@@ -115,6 +115,11 @@ pub(crate) enum Subcommand {
     Forward(Forward),
     /// Offer the executor to local programs as ws://127.0.0.1:PORT, or on standard input and output
     Proxy(Proxy),
+    /// Say what would be used and what of it works, and how to put right what does not
+    #[command(
+        after_help = "Exit code: 0 if everything works, 1 if something does not, 64 if the configuration is wrong."
+    )]
+    Doctor,
     /// Print completions for a shell
     Completions(settings::Completions),
     /// Print the man page

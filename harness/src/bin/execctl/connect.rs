@@ -118,7 +118,7 @@ async fn options(
 }
 
 /// The source of a token, which must be there now: what is wrong is said before anything is dialled.
-async fn credential(token: Token) -> Result<Arc<dyn CredentialSource>, Failure> {
+pub(crate) async fn credential(token: Token) -> Result<Arc<dyn CredentialSource>, Failure> {
     let (source, name): (Arc<dyn CredentialSource>, _) = match token {
         Token::File(path) => (Arc::new(FileBearer::new(path)), "token file"),
         Token::Value(value) => {

@@ -11,6 +11,7 @@ mod cat;
 mod config;
 mod connect;
 mod cp;
+mod doctor;
 mod escape;
 mod exit;
 mod forward;
@@ -106,6 +107,7 @@ async fn dispatch(cli: Cli, printer: Printer) -> Result<u8, Failure> {
         Subcommand::Proxy(args) => proxy::proxy(&global, args, printer).await,
         Subcommand::Forward(args) => forward::forward(&global, args, printer).await,
         Subcommand::Http(args) => http::http(&global, args, printer).await,
+        Subcommand::Doctor => doctor::doctor(&global, printer).await,
         Subcommand::Completions(args) => printed(args.run(args::command())),
         Subcommand::Man(args) => printed(args.run(args::command())),
         Subcommand::Reference => {
