@@ -33,16 +33,23 @@ pub(crate) fn programs_of(profile: Profile) -> Result<PathBuf> {
         Profile::Release => (&["--release"], "release", "programs-release"),
     };
     let build = |what: &[&str]| succeed(cargo()?.args(["build", "--quiet"]).args(flags).args(what));
-    build(&["-p", "server", "--bin", "exec-cloud"])?;
+    let [cloud, others] = BUILDS;
+    build(cloud)?;
     let target = target_directory()?;
     let (built, kept) = (target.join(built), target.join(kept));
     std::fs::create_dir_all(&kept).context("failed to make the directory for the programs")?;
     keep(&built, &kept, "exec-cloud")?;
-    build(&["-p", "agent", "-p", "harness", "--bins"])?;
+    build(others)?;
     keep(&built, &kept, "exec-server")?;
     keep(&built, &kept, "execctl")?;
     Ok(kept)
 }
+
+/// What is built, in this order.
+pub(crate) const BUILDS: [&[&str]; 2] = [
+    &["-p", "server", "--bin", "exec-cloud"],
+    &["-p", "agent", "-p", "harness", "--bins"],
+];
 
 /// Cargo's target directory, wherever it was configured.
 pub(crate) fn target_directory() -> Result<PathBuf> {

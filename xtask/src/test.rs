@@ -16,7 +16,7 @@ use crate::{
     commands::{cargo, succeed},
     conformance, deny,
     nextest::Runner,
-    packages, packaging,
+    packages, packaging, readme,
     report::Report,
     tidy,
 };
@@ -89,7 +89,10 @@ pub(crate) fn run() -> Result<ExitCode> {
                 programs,
                 codex: &codex,
             };
-            report.step("demo", || demo().map(|()| None));
+            report.step("demo", || {
+                demo()?;
+                readme::try_it().map(|()| None)
+            });
             report.step("conformance", || {
                 conformance::play(&cache, programs).map(Some)
             });

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use crate::{
     commands::{cargo, output, root},
-    generated, specification,
+    generated, links, readme, specification,
 };
 
 /// Runs all checks and prints what they found.
@@ -43,14 +43,21 @@ pub(crate) fn findings() -> Result<Vec<String>> {
             .args(["ls-files", "-z"])
             .current_dir(&root),
     )?;
-    for file in files.split('\0').filter(|file| !file.is_empty()) {
+    let files: Vec<&str> = files
+        .split('\0')
+        // Listed but deleted in the working tree: nothing to read.
+        .filter(|file| !file.is_empty() && root.join(file).exists())
+        .collect();
+    for file in &files {
         let path = root.join(file);
-        // Listed but deleted in the working tree, or binary: nothing to read.
+        // Binary files have nothing to read.
         let Ok(text) = std::fs::read_to_string(&path) else {
             continue;
         };
         findings.extend(file_findings(Path::new(file), &text));
     }
+    findings.extend(links::findings(&root, &files)?);
+    findings.extend(readme::findings(&root)?);
     findings.extend(specification::findings(&root)?);
     findings.extend(generated::findings(&root));
     let tree = output(

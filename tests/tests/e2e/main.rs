@@ -20,6 +20,7 @@ mod forward;
 mod forwarder;
 mod interop;
 mod network;
+mod readme;
 mod sandbox;
 mod session;
 mod side_by_side;
