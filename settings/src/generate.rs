@@ -54,7 +54,11 @@ impl Manual {
     pub fn run(&self, command: Command) -> io::Result<()> {
         match &self.directory {
             Some(directory) => clap_mangen::generate_to(command, directory),
-            None => clap_mangen::Man::new(command).render(&mut io::stdout().lock()),
+            None => {
+                // As in the files: there is no page for the command `help`.
+                let command = command.disable_help_subcommand(true);
+                clap_mangen::Man::new(command).render(&mut io::stdout().lock())
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Debian packages of the programs, their units and their configuration.
+//! Debian packages of the programs, their units, configuration, man pages and completions.
 //!
 //! Static programs depend on nothing, so a package is a tree of files, a description and three short
 //! scripts, which `dpkg-deb` puts together.
@@ -16,6 +16,7 @@ use crate::{
     build::Profile,
     cache::recreate,
     commands::{output, root, succeed},
+    generated,
 };
 
 /// Puts the programs in `binaries` into packages, which are written to `directory`; `profile` says
@@ -83,6 +84,7 @@ impl Package {
             0o644,
             &read(&root()?.join("LICENSE"))?,
         )?;
+        files.add_share(&binaries.join(name), name)?;
         for example in self.examples {
             let text = read(&deploy.join("systemd").join(example))?;
             files.write(&format!("{documents}/{example}"), 0o644, &text)?;
@@ -145,7 +147,40 @@ impl Tree<'_> {
         };
         write().with_context(|| format!("failed to write {}", path.display()))
     }
+
+    /// Adds what `program` prints of itself: man pages and completions.
+    fn add_share(&self, program: &Path, name: &str) -> Result<()> {
+        let directory = self.0.with_extension("share");
+        recreate(&directory)?;
+        generated::share_of(program, name, &directory)?;
+        for (from, to) in SHARED {
+            for entry in fs::read_dir(directory.join(from))? {
+                let entry = entry?;
+                let (path, file) = (entry.path(), entry.file_name());
+                let mut file = format!("usr/share/{to}/{}", file.to_string_lossy());
+                if from == MANUAL {
+                    // Without a name and a time, so that the same page makes the same package.
+                    succeed(Command::new("gzip").args(["-9n"]).arg(&path))?;
+                    file.push_str(".gz");
+                    self.write(&file, 0o644, &fs::read(path.with_extension("1.gz"))?)?;
+                } else {
+                    self.write(&file, 0o644, &fs::read(&path)?)?;
+                }
+            }
+        }
+        fs::remove_dir_all(&directory).context("failed to clean up")
+    }
 }
+
+const MANUAL: &str = "man/man1";
+
+/// What is printed, and where it is in a package: zsh of Debian looks somewhere else.
+const SHARED: [(&str, &str); 4] = [
+    (MANUAL, MANUAL),
+    ("bash-completion/completions", "bash-completion/completions"),
+    ("zsh/site-functions", "zsh/vendor-completions"),
+    ("fish/vendor_completions.d", "fish/vendor_completions.d"),
+];
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 

@@ -33,24 +33,37 @@ pub(crate) fn reference() -> Result<ExitCode> {
 /// When the programs cannot be built or the files not be written.
 pub(crate) fn share(directory: &Path) -> Result<ExitCode> {
     let programs = build::programs()?;
-    let manual = directory.join("man/man1");
-    fs::create_dir_all(&manual).context("failed to make the directory for man pages")?;
     for name in PROGRAMS {
-        let program = programs.join(name);
-        let mut man = Command::new(&program);
-        succeed(man.arg("man").arg("--directory").arg(&manual))?;
-        for (shell, folder, file) in [
-            ("bash", "bash-completion/completions", name.to_owned()),
-            ("zsh", "zsh/site-functions", format!("_{name}")),
-            ("fish", "fish/vendor_completions.d", format!("{name}.fish")),
-        ] {
-            let folder = directory.join(folder);
-            fs::create_dir_all(&folder).context("failed to make a directory for completions")?;
-            let script = output(Command::new(&program).args(["completions", shell]))?;
-            fs::write(folder.join(file), script).context("failed to write completions")?;
-        }
+        share_of(&programs.join(name), name, directory)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes the completions and man pages that `program` prints of itself below `directory`.
+///
+/// # Errors
+///
+/// When it cannot be run or the files not be written.
+pub(crate) fn share_of(program: &Path, name: &str, directory: &Path) -> Result<()> {
+    let manual = directory.join("man/man1");
+    fs::create_dir_all(&manual).context("failed to make the directory for man pages")?;
+    succeed(
+        Command::new(program)
+            .arg("man")
+            .arg("--directory")
+            .arg(&manual),
+    )?;
+    for (shell, folder, file) in [
+        ("bash", "bash-completion/completions", name.to_owned()),
+        ("zsh", "zsh/site-functions", format!("_{name}")),
+        ("fish", "fish/vendor_completions.d", format!("{name}.fish")),
+    ] {
+        let folder = directory.join(folder);
+        fs::create_dir_all(&folder).context("failed to make a directory for completions")?;
+        let script = output(Command::new(program).args(["completions", shell]))?;
+        fs::write(folder.join(file), script).context("failed to write completions")?;
+    }
+    Ok(())
 }
 
 /// What is wrong with the parts of the reference that no program writes. Tests of the programs look at

@@ -36,6 +36,8 @@ impl System {
             packages: from("E2E_PACKAGES")?.into(),
         };
         fs::create_dir_all(system.path("run/systemd/system"))?;
+        // Other packages have it, and the base comes without what they put into it.
+        fs::create_dir_all(system.path("usr/share/man/man1"))?;
         let systemctl = system.path("usr/bin/systemctl");
         fs::write(&systemctl, "#!/bin/sh\necho \"$@\" >> /run/asked\n")?;
         fs::set_permissions(&systemctl, Permissions::from_mode(0o755))?;
@@ -138,6 +140,43 @@ fn programs_run_and_systemd_takes_the_units() -> Result<()> {
             ensure!(unit.contains(&file), "{name}.service does not use {file}");
             ensure!(system.path(&file[1..]).is_file(), "no {file}");
         }
+    }
+    Ok(())
+}
+
+/// What comes with a program is what it prints itself.
+#[test]
+fn man_pages_and_completions_are_installed() -> Result<()> {
+    let system = System::new()?;
+    system.install()?;
+    for program in PROGRAMS {
+        let page = format!("/usr/share/man/man1/{program}.1.gz");
+        let shown = system.run(&["gzip", "--decompress", "--stdout", &page])?;
+        assert_eq!(shown, system.run(&[program, "man"])?);
+        for (shell, file) in [
+            ("bash", format!("bash-completion/completions/{program}")),
+            ("zsh", format!("zsh/vendor-completions/_{program}")),
+            ("fish", format!("fish/vendor_completions.d/{program}.fish")),
+        ] {
+            let file = format!("/usr/share/{file}");
+            let installed = fs::read_to_string(system.path(&file[1..]))?;
+            assert_eq!(installed, system.run(&[program, "completions", shell])?);
+            if shell == "bash" {
+                let script = format!(". {file} && complete -p {program}");
+                let known = system.run(&["bash", "-c", &script])?;
+                ensure!(known.contains(program), "{known}");
+            }
+        }
+    }
+    // Each of the commands has a page of its own.
+    for page in [
+        "exec-cloud-serve",
+        "exec-cloud-token-create",
+        "exec-server-sandbox",
+        "execctl-run",
+    ] {
+        let page = format!("usr/share/man/man1/{page}.1.gz");
+        ensure!(system.path(&page).is_file(), "no {page}");
     }
     Ok(())
 }
