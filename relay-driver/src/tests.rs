@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
-use futures_util::{SinkExt, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use relay_proto::frame::{BodyKind, Frame, peek};
@@ -525,8 +525,10 @@ async fn a_write_that_waits_does_not_stop_reading() {
         server.send(Message::Binary(frame)).await.unwrap();
     }
     let mut stream = requests.recv().await.unwrap().approve().await.unwrap();
-    let Some(Ok(Message::Binary(answer))) = server.next().await else {
-        panic!("no answer")
+    let answer = loop {
+        if let Message::Binary(answer) = server.next().await.unwrap().unwrap() {
+            break answer;
+        }
     };
     peer.handle_message(now(), answer).unwrap();
     // Far more than the socket takes.
@@ -538,9 +540,69 @@ async fn a_write_that_waits_does_not_stop_reading() {
         }
         assert_eq!(stream.incoming.recv().await.unwrap().len(), n);
     }
+    // What arrives is life, but not for ever.
     let start = now();
-    assert_eq!(running.end().await, DisconnectReason::WriteError);
-    assert!(now() - start <= limits::WRITE_TIMEOUT);
+    let chatter = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            peer.send(now(), &id, bytes(1)).unwrap();
+            while let Some(relay_proto::Transmit::Frame(frame)) = peer.poll_transmit(now()) {
+                server.send(Message::Binary(frame)).await.unwrap();
+            }
+            stream.incoming.recv().await.unwrap();
+        }
+    };
+    let end = tokio::select! {
+        end = running.end() => end,
+        () = chatter => unreachable!("never ends"),
+    };
+    assert!(matches!(
+        end,
+        DisconnectReason::WriteError | DisconnectReason::PongTimeout
+    ));
+    let lived = now() - start;
+    assert!(
+        lived > limits::PONG_TIMEOUT && lived <= limits::WRITE_TIMEOUT,
+        "{lived:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_of_release_0_169_that_swallows_everything_is_left_within_five_seconds() {
+    let (client, mut server) = sockets(65_536).await;
+    let (mut running, mut requests) = executor_on(client);
+    let mut peer = Connection::harness(
+        ConnectionConfig::default(),
+        HARNESS.clone(),
+        environment(),
+        registration(),
+        [3; 32],
+        now(),
+    );
+    let id = StreamId::new("a").unwrap();
+    peer.open(now(), id, EXECUTOR.public_key().clone(), "authorization")
+        .unwrap();
+    while let Some(relay_proto::Transmit::Frame(frame)) = peer.poll_transmit(now()) {
+        server.send(Message::Binary(frame)).await.unwrap();
+    }
+    let mut stream = requests.recv().await.unwrap().approve().await.unwrap();
+    // Reading answers the pings that come while somebody waits for nothing else.
+    let mut pings = 0;
+    while pings < 3 {
+        pings += u32::from(server.next().await.unwrap().unwrap().is_ping());
+    }
+    assert!(
+        server.next().now_or_never().is_none(),
+        "the last answer is on its way"
+    );
+    let start = now();
+    assert_eq!(running.end().await, DisconnectReason::PongTimeout);
+    assert!(
+        now() - start <= Duration::from_secs(5),
+        "{:?}",
+        now() - start
+    );
+    assert_eq!(stream.incoming.recv().await, None);
 }
 
 #[tokio::test(start_paused = true)]

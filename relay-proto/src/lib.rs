@@ -36,10 +36,11 @@
 //! | [`keys`] | public keys |
 //! | [`frame`] | the frame codec, and a view of a frame for a router |
 //! | [`backoff`] | reconnect delays |
+//! | [`keepalive`] | pings of one websocket, and when its path is dead |
 //! | `noise` | identity, handshake, records (feature `noise`) |
 //! | `segment`, `reorder`, `stream` | one stream's two directions (feature `noise`) |
 //! | `link` | what a stream's ends tell each other about it: statements, paths (feature `noise`) |
-//! | `ack`, `retransmit`, `flight`, `rtt`, `credit`, `liveness` | the parts of that (feature `noise`) |
+//! | `ack`, `retransmit`, `flight`, `credit`, `liveness` | the parts of that (feature `noise`) |
 //! | `connection` | all streams of one websocket: `Connection` (feature `noise`) |
 
 #![forbid(unsafe_code)]
@@ -48,6 +49,7 @@
 pub mod backoff;
 pub mod frame;
 pub mod ids;
+pub mod keepalive;
 pub mod keys;
 pub mod limits;
 
@@ -78,7 +80,10 @@ mod noise;
 mod reorder;
 #[cfg(feature = "noise")]
 mod retransmit;
-#[cfg(feature = "noise")]
+#[cfg_attr(
+    not(feature = "noise"),
+    allow(dead_code, reason = "streams need the rest")
+)]
 mod rtt;
 #[cfg(feature = "noise")]
 mod segment;
@@ -89,7 +94,7 @@ mod stream;
 pub use self::{
     connection::{
         CloseReason, Connection, ConnectionConfig, ConnectionError, ConnectionStats, Event,
-        HandshakeToken, KeepaliveConfig, OpenError, SendError, Suspended, Transmit, Verdict,
+        HandshakeToken, OpenError, SendError, Suspended, Transmit, Verdict,
     },
     link::Reliability,
     liveness::HeartbeatConfig,

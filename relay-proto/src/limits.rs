@@ -141,8 +141,18 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between two pings.
 ///
 /// The reference pings every 30 s and waits 60 s, which is longer than its harness's 45 s recovery
-/// budget. These three values find a dead path in at most 35 s.
+/// budget. These three values find a dead path in at most 35 s, while nobody waits for it.
 pub const PING_INTERVAL: Duration = Duration::from_secs(15);
+
+/// The same while somebody has nothing but pings to hear of a dead path: a stream whose peer is of
+/// release 0.169. Together with [`SUSPECT_PONG_TIMEOUT`] a dead path is noticed within 5 s.
+pub const WATCHED_PING_INTERVAL: Duration = Duration::from_millis(2_500);
+
+/// The slowest path whose backlog is waited for while it is watched, in bytes per second.
+pub const SLOW_PATH_PACE: u64 = 32_768;
+
+/// What a socket may hold of what was written to it. What is above that has gone.
+pub const SOCKET_BACKLOG_BYTES: u64 = 262_144;
 
 /// Silence after a ping that ends the connection: no pong and no other message for this long.
 pub const PONG_TIMEOUT: Duration = Duration::from_secs(20);
@@ -248,7 +258,8 @@ pub const HEARTBEAT_TIMEOUT: Duration = Duration::from_millis(3_500);
 /// Shortest time between two requests for a sign of life.
 pub const HEARTBEAT_REPEAT: Duration = Duration::from_millis(500);
 
-/// Time for any message on a websocket once a stream on it is suspected dead.
+/// Time for any message on a websocket once a stream on it is suspected dead, and the shortest time
+/// for one while it is watched.
 pub const SUSPECT_PONG_TIMEOUT: Duration = Duration::from_millis(2_500);
 
 /// Time for which a stream without a path is kept for its peer to come back. Shorter than the 80 s

@@ -107,6 +107,9 @@ pub const DRAIN_RETRY_AFTER: Duration = Duration::from_millis(500);
 /// How much later than their executor harnesses are told to come back.
 pub const HARNESS_BEHIND: Duration = Duration::from_millis(100);
 
+/// Longer than anything runs.
+pub const NEVER: Duration = Duration::from_secs(100 * 365 * 86_400);
+
 /// Limits of the rendezvous, changeable so that tests can reach them.
 #[derive(Clone, Debug)]
 pub struct RendezvousLimits {
@@ -141,10 +144,12 @@ pub struct RendezvousLimits {
     /// Streams claimed by one harness socket. Default 128, as many as an executor accepts in all.
     /// A further claim is answered with a reset.
     pub streams_per_harness: usize,
-    /// Silence after which a ping is sent. Default 10 s.
+    /// Time between two pings. Default 10 s; an executor that has harnesses is pinged every
+    /// [`WATCHED_PING_INTERVAL`](relay_proto::limits::WATCHED_PING_INTERVAL).
     pub ping_interval: Duration,
-    /// Silence after a ping that ends the socket. Default 30 s, so that a dead path is found
-    /// within 40 s, before a harness gives up its recovery after 45 s.
+    /// Time without a sign of life after a ping that ends the socket. Default 30 s, so that a dead path
+    /// is found within 40 s, before a harness gives up its recovery after 45 s. An executor that has
+    /// harnesses gets as little as its path allows.
     pub pong_timeout: Duration,
     /// Time for one batch of at most [`FLUSH_BYTES`] and one frame to be written. Default 30 s;
     /// then the socket ends.

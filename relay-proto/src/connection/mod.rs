@@ -55,7 +55,6 @@ mod admission;
 #[cfg(any(test, fuzzing))]
 mod books;
 mod commands;
-mod keepalive;
 mod leaving;
 mod paths;
 mod receive;
@@ -72,8 +71,6 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use self::admission::FailureBudget;
-use self::keepalive::Keepalive;
-pub use self::keepalive::KeepaliveConfig;
 use self::leaving::Leaving;
 pub use self::paths::Suspended;
 use self::room::Shortage;
@@ -85,6 +82,7 @@ pub use self::types::{
 use crate::credit::LargeRoom;
 use crate::frame::Frame;
 use crate::ids::{EnvironmentId, RegistrationId, StreamId};
+use crate::keepalive::Keepalive;
 use crate::link::End;
 use crate::liveness::Pulse;
 use crate::noise::{HandshakeRng, Identity, Initiator, Unauthorized};
@@ -285,7 +283,7 @@ impl Connection {
         streams
             .chain(pending)
             .chain(opening)
-            .chain(self.keepalive.deadline())
+            .chain(self.keepalive.deadline(self.is_watched()))
             .chain(self.shortage.as_ref().map(|shortage| shortage.until))
             .min()
     }
@@ -309,6 +307,7 @@ impl Connection {
             self.end(&id, CloseReason::HandshakeTimeout, Farewell::Reset);
         }
         self.watch_room(now);
+        self.keepalive.watch(now, self.is_watched());
         if self.keepalive.is_dead(now) {
             Err(ConnectionError::PongTimeout)
         } else if self.is_path_dead {
@@ -316,6 +315,12 @@ impl Connection {
         } else {
             Ok(())
         }
+    }
+
+    /// Whether there are streams whose peer gives no signs of life, so that they have only the pings.
+    fn is_watched(&self) -> bool {
+        let mut streams = self.streams.values();
+        streams.any(|stream| !stream.link.is_reliable())
     }
 
     fn on_stream_timeout(&mut self, now: Instant, id: &StreamId) {

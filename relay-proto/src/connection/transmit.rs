@@ -30,6 +30,7 @@ impl Connection {
             .map(|frame| frame.encode())
             .or_else(|| self.next_data(now))?;
         self.stats.frames_sent += 1;
+        self.keepalive.sent(frame.len());
         Some(Transmit::Frame(frame))
     }
 

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::KeepaliveConfig;
 use crate::ids::StreamId;
+use crate::keepalive::KeepaliveConfig;
 use crate::keys::PublicKey;
 use crate::limits;
 use crate::link::Reliability;

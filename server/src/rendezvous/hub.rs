@@ -168,10 +168,13 @@ impl Hub {
         }));
         let token = owner.token.clone();
         let (membership, executor) = self.attach(environment, outbox, token, |state, socket| {
-            state
+            let effects = state
                 .routes
                 .attach_harness(socket, registration.ordinal, owner)?;
-            state.executor().ok_or(AttachError::Offline)
+            state.apply(effects);
+            let executor = state.executor().ok_or(AttachError::Offline)?;
+            executor.draw_attention();
+            Ok(executor)
         })?;
         Ok(HarnessSocket {
             membership,
@@ -329,6 +332,11 @@ impl State {
                     }
                 }
                 Effect::Reset(stream) => self.reset(stream),
+                Effect::Suspect(socket) => {
+                    if let Some(live) = self.sockets.get(&socket) {
+                        live.outbox.suspect();
+                    }
+                }
             }
         }
     }
@@ -442,6 +450,11 @@ impl FrameHandler for ExecutorSocket {
         Ok(())
     }
 
+    /// Its harnesses may be of release 0.169, which would wait for ever for an executor that is gone.
+    fn is_watched(&self) -> bool {
+        self.membership.environment.lock().routes.has_harnesses()
+    }
+
     fn dropped_frames(&self) -> u64 {
         self.dropped_frames
     }
@@ -490,6 +503,11 @@ impl FrameHandler for HarnessSocket {
             }
         }
         Ok(())
+    }
+
+    /// A harness may hold up reading for as long as it likes, and then answers nothing.
+    fn is_watched(&self) -> bool {
+        false
     }
 
     fn dropped_frames(&self) -> u64 {

@@ -47,6 +47,7 @@ pub(crate) struct OutboxLimits {
 pub(crate) struct Outbox {
     queue: Mutex<Queue>,
     ready: Notify,
+    attention: Notify,
     closing: CancellationToken,
     byte_limit: usize,
     reset_limit: usize,
@@ -60,6 +61,7 @@ struct Queue {
     entries: VecDeque<Entry>,
     resets: usize,
     ping: bool,
+    is_suspected: bool,
     close: Option<CloseCause>,
 }
 
@@ -98,6 +100,7 @@ impl Outbox {
         Self {
             queue: Mutex::default(),
             ready: Notify::new(),
+            attention: Notify::new(),
             closing: CancellationToken::new(),
             byte_limit: limits.bytes,
             reset_limit: limits.resets,
@@ -186,6 +189,28 @@ impl Outbox {
     pub(crate) fn ping(&self) {
         self.lock().ping = true;
         self.ready.notify_one();
+    }
+
+    /// Says that it matters more or less than before whether the peer is there.
+    pub(crate) fn draw_attention(&self) {
+        self.attention.notify_one();
+    }
+
+    /// Says that the peer may be gone.
+    pub(crate) fn suspect(&self) {
+        self.lock().is_suspected = true;
+        self.attention.notify_one();
+    }
+
+    /// Completes once after [`Outbox::draw_attention`] and [`Outbox::suspect`], and says whether it was
+    /// the latter. Only one caller may wait.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost.
+    pub(crate) async fn attention(&self) -> bool {
+        self.attention.notified().await;
+        std::mem::take(&mut self.lock().is_suspected)
     }
 
     /// Has the socket closed; the first cause counts.

@@ -43,6 +43,8 @@ pub(crate) enum Effect {
     Reset(StreamId),
     /// Close this socket; it is no longer known here.
     Close(SocketId, CloseCause),
+    /// See whether anybody is still behind this socket.
+    Suspect(SocketId),
 }
 
 /// Why a socket is closed by this side.
@@ -210,17 +212,30 @@ impl Routes {
         Ok(())
     }
 
-    /// A harness connected with a bundle of the registration with this ordinal.
+    /// A harness connected with a bundle of the registration with this ordinal. Its older sockets are
+    /// suspected: mostly it comes again because it lost one, and an executor of release 0.169 does not
+    /// give its session back before that one has ended.
     pub(crate) fn attach_harness(
         &mut self,
         socket: SocketId,
         ordinal: i64,
         owner: HarnessOwner,
-    ) -> Result<(), AttachError> {
+    ) -> Result<Vec<Effect>, AttachError> {
         self.check_harness(ordinal)?;
+        let effects = self
+            .harnesses
+            .iter()
+            .filter(|(_, harness)| harness.owner == owner)
+            .map(|(older, _)| Effect::Suspect(*older))
+            .collect();
         let streams = HashSet::new();
         self.harnesses.insert(socket, Harness { owner, streams });
-        Ok(())
+        Ok(effects)
+    }
+
+    /// Whether there are harnesses, which wait for the executor.
+    pub(crate) fn has_harnesses(&self) -> bool {
+        !self.harnesses.is_empty()
     }
 
     /// A socket ended. Does nothing for one that was closed by an effect.

@@ -1,22 +1,22 @@
 //! One websocket: reads messages into a handler, writes what its queue holds, keeps it alive.
 //!
 //! Reading and writing go on independently, in one task. The socket ends when either ends, when its
-//! queue says so, or when the peer stays silent after a ping. Anything that arrives is a sign of
-//! life, and so is a write that had to wait and went on: the ping may be stuck behind it. While the
-//! handler holds up reading, nobody is expected to be heard.
+//! queue says so, or when the peer shows no life after a ping ([`relay_proto::keepalive`]), of which it
+//! has more to show while others wait for it. While the handler holds up reading, nobody is expected to
+//! be heard.
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, close_code};
 use bytes::Bytes;
 use futures_util::stream::SplitSink;
 use futures_util::{SinkExt as _, Stream, StreamExt as _};
-use relay_proto::limits::{GOING_AWAY_RETRY, WEBSOCKET_MESSAGE_BYTES};
-use tokio::time::{Instant, timeout, timeout_at};
+use relay_proto::keepalive::{Keepalive, KeepaliveConfig};
+use relay_proto::limits::{GOING_AWAY_RETRY, WATCHED_PING_INTERVAL, WEBSOCKET_MESSAGE_BYTES};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite;
 
 use super::outbox::{Next, Outbox};
@@ -31,6 +31,10 @@ pub(crate) trait FrameHandler: Send {
     ///
     /// Why the socket is to be closed.
     fn handle(&mut self, message: Bytes) -> impl Future<Output = Result<(), CloseCause>> + Send;
+
+    /// Whether somebody waits for this socket's peer, so that its path has to be watched closely. Asked
+    /// when the socket's queue draws attention.
+    fn is_watched(&self) -> bool;
 
     /// How many messages went nowhere.
     fn dropped_frames(&self) -> u64;
@@ -87,10 +91,10 @@ pub(crate) async fn run<H: FrameHandler>(
 ) -> Ended {
     let (mut sink, mut stream) = socket.split();
     let ended = {
-        let write_went_on = AtomicBool::new(false);
-        let mut writer = pin!(write(&mut sink, &outbox, limits, &write_went_on));
+        let life = Life::new(limits);
+        let mut writer = pin!(write(&mut sink, &outbox, limits, &life));
         let (end, is_writing) = tokio::select! {
-            end = read(&mut stream, &outbox, &mut handler, limits, &write_went_on) => (end, true),
+            end = read(&mut stream, &outbox, &mut handler, &life) => (end, true),
             end = &mut writer => (end, false),
             () = outbox.closing() => (outbox.close_cause().map_or(End::ReadError, End::Closed), true),
         };
@@ -118,47 +122,104 @@ pub(crate) async fn run<H: FrameHandler>(
     ended
 }
 
+/// The keepalive, which reading and writing both feed.
+struct Life(Mutex<Keepalive>);
+
+impl Life {
+    fn new(limits: &RendezvousLimits) -> Self {
+        let config = KeepaliveConfig {
+            interval: limits.ping_interval,
+            watched_interval: WATCHED_PING_INTERVAL,
+            timeout: limits.pong_timeout,
+            hard_timeout: limits::NEVER,
+        };
+        Self(Mutex::new(Keepalive::new(config, now())))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Keepalive) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether the peer has shown no life for too long; otherwise a ping may go out.
+    fn is_over(&self, is_watched: bool, outbox: &Outbox) -> bool {
+        let now = now();
+        self.with(|keepalive| {
+            keepalive.watch(now, is_watched);
+            let is_dead = keepalive.is_dead(now);
+            if keepalive.take_ping(now) {
+                outbox.ping();
+            }
+            is_dead
+        })
+    }
+
+    /// The peer may be gone: it is asked at once, and has little time to answer.
+    fn suspect(&self, outbox: &Outbox) {
+        let now = now();
+        self.with(|keepalive| {
+            keepalive.suspect(now);
+            if keepalive.take_ping(now) {
+                outbox.ping();
+            }
+        });
+    }
+
+    /// When to look at it again. Only a pong makes that earlier.
+    fn deadline(&self, is_watched: bool) -> Instant {
+        let deadline = self.with(|keepalive| keepalive.deadline(is_watched));
+        deadline.map_or_else(|| Instant::now() + limits::NEVER, Instant::from_std)
+    }
+}
+
 async fn read(
     stream: &mut (impl Stream<Item = Result<Message, axum::Error>> + Unpin),
     outbox: &Outbox,
     handler: &mut impl FrameHandler,
-    limits: &RendezvousLimits,
-    write_went_on: &AtomicBool,
+    life: &Life,
 ) -> End {
-    let mut pinged = false;
-    let mut deadline = Instant::now() + limits.ping_interval;
+    let mut is_watched = handler.is_watched();
+    let mut timer = pin!(sleep_until(life.deadline(is_watched)));
     loop {
-        // A message that is there counts, even if the deadline has passed as well.
-        match timeout_at(deadline, stream.next()).await {
-            Err(_) if pinged && !write_went_on.swap(false, Ordering::Relaxed) => {
-                return End::PongTimeout;
-            }
-            Err(_) if pinged => {
-                deadline = Instant::now() + limits.pong_timeout;
+        let message = tokio::select! {
+            biased;
+            // A message that is there counts, even if the deadline has passed as well.
+            message = stream.next() => message,
+            is_suspected = outbox.attention() => {
+                is_watched = handler.is_watched();
+                if is_suspected {
+                    life.suspect(outbox);
+                }
+                timer.as_mut().reset(life.deadline(is_watched));
                 continue;
             }
-            Err(_) => {
-                write_went_on.store(false, Ordering::Relaxed);
-                outbox.ping();
-                pinged = true;
-                deadline = Instant::now() + limits.pong_timeout;
+            () = &mut timer => {
+                is_watched = handler.is_watched();
+                if life.is_over(is_watched, outbox) {
+                    return End::PongTimeout;
+                }
+                timer.as_mut().reset(life.deadline(is_watched));
                 continue;
             }
-            Ok(None | Some(Ok(Message::Close(_)))) => return End::PeerClose,
-            Ok(Some(Err(error))) if is_too_large(&error) => {
-                return End::Closed(CloseCause::TooLarge);
-            }
-            Ok(Some(Err(_))) => return End::ReadError,
-            Ok(Some(Ok(Message::Binary(message)))) => {
+        };
+        match message {
+            None | Some(Ok(Message::Close(_))) => return End::PeerClose,
+            Some(Err(error)) if is_too_large(&error) => return End::Closed(CloseCause::TooLarge),
+            Some(Err(_)) => return End::ReadError,
+            Some(Ok(Message::Binary(message))) => {
                 if let Err(cause) = handler.handle(message).await {
                     return End::Closed(cause);
                 }
+                life.with(|keepalive| keepalive.heard(now()));
+            }
+            Some(Ok(Message::Pong(_))) => {
+                life.with(|keepalive| keepalive.pong(now()));
+                timer.as_mut().reset(life.deadline(is_watched));
             }
             // Pings are answered by the websocket library. Text has no meaning here.
-            Ok(Some(Ok(Message::Text(_) | Message::Ping(_) | Message::Pong(_)))) => {}
+            Some(Ok(Message::Text(_) | Message::Ping(_))) => {
+                life.with(|keepalive| keepalive.heard(now()));
+            }
         }
-        pinged = false;
-        deadline = Instant::now() + limits.ping_interval;
     }
 }
 
@@ -166,19 +227,19 @@ async fn write(
     sink: &mut SplitSink<WebSocket, Message>,
     outbox: &Outbox,
     limits: &RendezvousLimits,
-    write_went_on: &AtomicBool,
+    life: &Life,
 ) -> End {
     loop {
         let first = outbox.next().await;
         let mut batch = pin!(timeout(
             limits.write_timeout,
-            write_batch(sink, outbox, first)
+            write_batch(sink, outbox, first, life)
         ));
         let written = match futures_util::poll!(batch.as_mut()) {
             Poll::Ready(written) => written,
             Poll::Pending => {
                 let written = batch.await;
-                write_went_on.store(true, Ordering::Relaxed);
+                life.with(|keepalive| keepalive.wrote(now()));
                 written
             }
         };
@@ -196,6 +257,7 @@ async fn write_batch(
     sink: &mut SplitSink<WebSocket, Message>,
     outbox: &Outbox,
     first: Next,
+    life: &Life,
 ) -> Result<Option<CloseCause>, axum::Error> {
     let mut written = 0;
     let mut next = Some(first);
@@ -218,8 +280,13 @@ async fn write_batch(
             None
         };
     }
+    life.with(|keepalive| keepalive.sent(written));
     sink.flush().await?;
     Ok(None)
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
 }
 
 fn is_too_large(error: &axum::Error) -> bool {

@@ -172,11 +172,11 @@ fn a_living_path_stays_and_a_silent_one_dies() {
     assert!(pair.dead.is_empty());
 
     let mut pair = Pair::with_streams(&["a"]);
+    pair.run(limits::WATCHED_PING_INTERVAL / 2);
+    assert!(pair.dead.is_empty());
     pair.up.cut = true;
     pair.down.cut = true;
-    pair.run(limits::PING_INTERVAL + limits::PONG_TIMEOUT - Duration::from_millis(1));
-    assert!(pair.dead.is_empty());
-    pair.run(Duration::from_millis(1));
+    pair.run(limits::WATCHED_PING_INTERVAL / 2 + limits::SUSPECT_PONG_TIMEOUT);
     assert_eq!(pair.dead, ["executor", "harness"]);
 }
 
@@ -197,8 +197,8 @@ fn messages_that_arrive_delay_the_verdict_but_not_for_ever() {
         pair.run(Duration::from_secs(1));
     }
     assert_eq!(pair.dead[0], "harness");
-    let hard = (limits::PING_INTERVAL + limits::PONG_HARD_TIMEOUT).as_secs();
-    assert!((hard..=hard + 1).contains(&seconds), "{seconds}");
+    let hard = limits::PONG_HARD_TIMEOUT.as_secs();
+    assert!((hard..=hard + 3).contains(&seconds), "{seconds}");
 }
 
 proptest! {

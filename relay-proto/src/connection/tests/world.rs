@@ -12,11 +12,11 @@ use rand::{RngExt, SeedableRng};
 
 use super::pair::{EXECUTOR, executor_with, harness_with, id};
 use crate::connection::{
-    CloseReason, Connection, ConnectionConfig, Event, KeepaliveConfig, SendError, Suspended,
-    Transmit, Verdict,
+    CloseReason, Connection, ConnectionConfig, Event, SendError, Suspended, Transmit, Verdict,
 };
 use crate::frame::{Body, Frame};
 use crate::ids::StreamId;
+use crate::keepalive::KeepaliveConfig;
 use crate::limits;
 use crate::link::Reliability;
 use crate::liveness::HeartbeatConfig;
@@ -192,6 +192,7 @@ pub(super) fn patient(reliability: Reliability) -> ConnectionConfig {
         reliability,
         keepalive: KeepaliveConfig {
             interval: never,
+            watched_interval: never,
             timeout: never,
             hard_timeout: never,
         },

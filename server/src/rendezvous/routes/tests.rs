@@ -133,7 +133,8 @@ fn claimed_stream_cannot_be_stolen() {
 fn newer_socket_of_the_same_owner_takes_a_stream_over() {
     let mut routes = routes();
     let newer = SocketId(20);
-    routes.attach_harness(newer, 5, owner(1)).unwrap();
+    let effects = routes.attach_harness(newer, 5, owner(1)).unwrap();
+    assert_eq!(effects, [Effect::Suspect(ONE)]);
     claim(&mut routes, ONE, "a");
     claim(&mut routes, ONE, "b");
     let resume = |stream| frame(stream, BodyKind::Resume);
@@ -179,7 +180,7 @@ fn same_key_by_another_token_is_another_owner() {
         token: Some(TokenId::from("other".to_owned())),
         ..owner(1)
     };
-    routes.attach_harness(SocketId(20), 5, other).unwrap();
+    assert_eq!(routes.attach_harness(SocketId(20), 5, other), Ok(vec![]));
     assert_eq!(
         routes.route_from_harness(SocketId(20), frame("s", BodyKind::Resume)),
         FromHarness::Refuse
@@ -293,7 +294,7 @@ fn bundle_of_an_older_registration_does_not_attach() {
         routes.attach_harness(SocketId(20), 5, owner(3)),
         Err(AttachError::Offline)
     );
-    assert_eq!(routes.attach_harness(SocketId(20), 6, owner(3)), Ok(()));
+    assert_eq!(routes.attach_harness(SocketId(20), 6, owner(3)), Ok(vec![]));
 }
 
 #[test]
@@ -401,6 +402,7 @@ impl Model {
                     self.harnesses.swap_remove(known.expect("closed twice"));
                     self.held.retain(|(_, holder)| holder != socket);
                 }
+                Effect::Suspect(socket) => assert!(self.harnesses.contains(socket)),
             }
         }
     }
@@ -427,7 +429,14 @@ proptest! {
                 }
                 Event::AttachHarness { ordinal, owner: number } => {
                     let joined = routes.attach_harness(fresh, ordinal, owner(number));
-                    if joined.is_ok() {
+                    if let Ok(effects) = joined {
+                        model.apply(&effects, false);
+                        for effect in effects {
+                            let Effect::Suspect(older) = effect else {
+                                panic!("{effect:?}")
+                            };
+                            prop_assert_eq!(model.owners[&older], number);
+                        }
                         model.owners.insert(fresh, number);
                         prop_assert!(model.executor.is_some());
                         model.harnesses.push(fresh);
