@@ -547,15 +547,16 @@ async fn a_write_that_waits_does_not_stop_reading() {
             tokio::time::sleep(Duration::from_secs(1)).await;
             peer.send(now(), &id, bytes(1)).unwrap();
             while let Some(relay_proto::Transmit::Frame(frame)) = peer.poll_transmit(now()) {
-                server.send(Message::Binary(frame)).await.unwrap();
+                if server.send(Message::Binary(frame)).await.is_err() {
+                    return;
+                }
             }
-            stream.incoming.recv().await.unwrap();
+            if stream.incoming.recv().await.is_none() {
+                return;
+            }
         }
     };
-    let end = tokio::select! {
-        end = running.end() => end,
-        () = chatter => unreachable!("never ends"),
-    };
+    let (end, ()) = tokio::join!(running.end(), chatter);
     assert!(matches!(
         end,
         DisconnectReason::WriteError | DisconnectReason::PongTimeout
