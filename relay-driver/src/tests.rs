@@ -556,12 +556,12 @@ async fn a_write_that_waits_does_not_stop_reading() {
             }
         }
     };
-    let (end, ()) = tokio::join!(running.end(), chatter);
+    let ending = async { (running.end().await, now() - start) };
+    let ((end, lived), ()) = tokio::join!(ending, chatter);
     assert!(matches!(
         end,
         DisconnectReason::WriteError | DisconnectReason::PongTimeout
     ));
-    let lived = now() - start;
     assert!(
         lived > limits::PONG_TIMEOUT && lived <= limits::WRITE_TIMEOUT,
         "{lived:?}"
