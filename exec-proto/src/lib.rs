@@ -33,6 +33,13 @@ macro_rules! redacted_debug {
 }
 
 pub mod base64;
+#[cfg(feature = "bench")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "not part of the product"
+)]
+pub mod bench;
 pub mod capabilities;
 pub mod config;
 pub mod environment;

@@ -55,6 +55,13 @@ pub mod limits;
 
 #[cfg(feature = "noise")]
 mod ack;
+#[cfg(feature = "bench")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "not part of the product"
+)]
+pub mod bench;
 #[cfg(feature = "noise")]
 pub mod connection;
 #[cfg(feature = "noise")]

@@ -5,6 +5,7 @@
 //! | `up [-- COMMAND ARGS...]` | a whole system on loopback; runs the command through it, or stays up |
 //! | `test` | everything that has to hold before a change goes in |
 //! | `bench [--vs codex] [SCENE...]` | whole scenes, timed; with the reference beside ours |
+//! | `counts [--update]` | instructions of the parts, against those that are written down |
 //! | `nightly [PART...]` | what takes too long for every change: seeds, long scenes, fuzzing |
 //! | `tidy` | the checks on the sources alone |
 //! | `conformance` | the recorded scenarios of the reference, over every transport |
@@ -25,6 +26,7 @@ mod build;
 mod cache;
 mod commands;
 mod conformance;
+mod counts;
 mod debian;
 mod deny;
 mod generated;
@@ -71,6 +73,7 @@ fn run(command: Option<&str>, rest: &[String]) -> Result<ExitCode> {
         }
         (Some("test"), []) => test::run(),
         (Some("bench"), args) => bench::run(args),
+        (Some("counts"), args) => counts::run(args),
         (Some("nightly"), args) => nightly::run(args),
         (Some("tidy"), []) => tidy::run(),
         (Some("conformance"), []) => conformance(),
@@ -116,6 +119,7 @@ const USAGE: &str = "usage:
   cargo run -q -p xtask -- up -- COMMAND ARGS...   run one command through it
   cargo run -q -p xtask -- test                    run all checks and tests
   cargo run -q -p xtask -- bench [SCENE...]        time whole scenes; --vs codex for the reference beside
+  cargo run -q -p xtask -- counts [--update]       count instructions of the parts and compare
   cargo run -q -p xtask -- nightly [PART...]       run seeds, scenes, fuzz or all of them, at length
                            --seeds N --scene-secs N --fuzz-secs N
   cargo run -q -p xtask -- tidy                    run the checks on the sources

@@ -59,6 +59,18 @@ pub(crate) const TEST: &[Need] = &[
     },
 ];
 
+/// What counting instructions needs.
+pub(crate) const COUNTS: &[Need] = &[
+    Need {
+        program: "valgrind",
+        package: "valgrind",
+    },
+    Need {
+        program: "getconf",
+        package: "libc-bin",
+    },
+];
+
 /// What the benchmarks hold us against, on top.
 pub(crate) const BENCH: &[Need] = &[
     Need {

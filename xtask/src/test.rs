@@ -14,7 +14,7 @@ use crate::{
     build,
     cache::{Cache, CargoTool},
     commands::{cargo, succeed},
-    conformance, deny,
+    conformance, counts, deny,
     nextest::Runner,
     packages, packaging, readme,
     report::Report,
@@ -29,6 +29,7 @@ use crate::{
 pub(crate) fn run() -> Result<ExitCode> {
     packages::provide(packages::BUILD)?;
     packages::provide(packages::TEST)?;
+    packages::provide(packages::COUNTS)?;
     let cache = Cache::open()?;
     let codex = cache.codex()?;
     let nextest = cache.cargo_tool(CargoTool::Nextest)?;
@@ -48,6 +49,8 @@ pub(crate) fn run() -> Result<ExitCode> {
             "--quiet",
             "--workspace",
             "--all-targets",
+            "--features",
+            "counts/bench",
             "--",
             "-D",
             "warnings",
@@ -78,6 +81,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         programs = Some(build::programs()?);
         Ok(None)
     });
+    report.step("instructions", || counts::check().map(Some));
     report.step("doc tests", || {
         succeed(cargo()?.args(["test", "--quiet", "--workspace", "--doc"])).map(|()| None)
     });

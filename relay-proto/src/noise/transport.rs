@@ -35,7 +35,7 @@ impl Transport {
     }
 }
 
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, fuzzing, feature = "bench"))]
 impl Transport {
     /// Those of a harness and its executor, with keys that everybody knows.
     pub(crate) fn known_pair() -> Option<[Self; 2]> {
