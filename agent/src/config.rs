@@ -18,6 +18,7 @@ use relay_proto::ids::EnvironmentId;
 use settings::{Layers, Period, Source};
 
 pub use schema::PROGRAM;
+use telemetry::logging::LogFormat;
 
 use crate::{
     cli::Options,
@@ -54,6 +55,8 @@ pub struct Settings {
     pub grace_period: Duration,
     /// Where the admin listener is, if there is to be one.
     pub admin_listen: Option<SocketAddr>,
+    /// What log lines look like.
+    pub log_format: LogFormat,
 }
 
 /// What is kept of the output of processes, where the default is not wanted.
@@ -195,6 +198,7 @@ impl Settings {
             .grace_period
             .map_or(DEFAULT_GRACE_PERIOD, Period::get);
         let admin_listen = options.admin_listen.map(|address| address.0);
+        let log_format = options.log_format.unwrap_or_default();
         let mode = if is_remote(&options, layers) {
             remote::resolve(options, layers, has_secret)
                 .map(|remote| Mode::Remote(Box::new(remote)))
@@ -214,6 +218,7 @@ impl Settings {
             output,
             grace_period,
             admin_listen,
+            log_format,
         })
     }
 }

@@ -1,65 +1,15 @@
-//! What the executor logs, and how logging is set up.
+//! What the executor logs.
 //!
 //! One function per thing that happens, so that texts and fields are in one place. Nothing here
 //! takes a token, a signed URL, a path or the content of a message.
 
-use std::{
-    error::Error,
-    fmt,
-    io::{self, IsTerminal as _},
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{error::Error, fmt, io, net::SocketAddr, time::Duration};
 
 use http::StatusCode;
 use relay_proto::ids::StreamId;
-use tracing::{Level, Metadata, debug, info, warn};
-use tracing_subscriber::{
-    EnvFilter, Layer as _,
-    filter::{FilterExt as _, filter_fn},
-    layer::SubscriberExt as _,
-    util::SubscriberInitExt as _,
-};
+use tracing::{debug, info, warn};
 
 use crate::{listener::LineError, metrics::metrics};
-
-/// Starts logging to standard error: `RUST_LOG`, else `info`; colors on a terminal only.
-///
-/// Whatever `RUST_LOG` says, the crates that handle requests are held at `info`: at finer levels
-/// they print URLs and headers, and those are credentials here.
-pub fn init_logging() {
-    let (filter, rejected) = match std::env::var("RUST_LOG") {
-        Err(_) => (EnvFilter::new(DEFAULT_FILTER), None),
-        Ok(text) if text.trim().is_empty() => (EnvFilter::new(DEFAULT_FILTER), None),
-        Ok(text) => match EnvFilter::try_new(&text) {
-            Ok(filter) => (filter, None),
-            Err(error) => (EnvFilter::new(DEFAULT_FILTER), Some(error)),
-        },
-    };
-    let colors =
-        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
-        .with_ansi(colors)
-        .with_target(false)
-        .with_filter(filter.and(filter_fn(may_be_shown)));
-    // A second call finds a subscriber in place, which is as good.
-    let _ = tracing_subscriber::registry().with(lines).try_init();
-    if let Some(error) = rejected {
-        warn!(%error, "RUST_LOG is not a valid filter; using the default");
-    }
-}
-
-/// Caps the targets that could print credentials.
-fn may_be_shown(metadata: &Metadata<'_>) -> bool {
-    *metadata.level() <= Level::INFO
-        || !CAPPED_TARGETS.iter().any(|capped| {
-            metadata
-                .target()
-                .strip_prefix(capped)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-        })
-}
 
 /// Shows an error with its causes, one after the other.
 pub(crate) struct Chain<'a>(pub(crate) &'a (dyn Error + 'static));
@@ -234,59 +184,4 @@ pub(crate) fn admin_listening(address: SocketAddr) {
 
 pub(crate) fn stopping(cause: &'static str) {
     info!(cause, "stopping");
-}
-
-const DEFAULT_FILTER: &str = "info";
-
-/// Crates whose debug and trace output shows URLs or headers.
-const CAPPED_TARGETS: [&str; 9] = [
-    "tungstenite",
-    "tokio_tungstenite",
-    "hyper",
-    "hyper_util",
-    "reqwest",
-    "h2",
-    "rustls",
-    "tokio_rustls",
-    "tower_http",
-];
-
-#[cfg(test)]
-mod tests {
-    use std::sync::{Arc, Mutex};
-
-    use super::*;
-
-    #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Sink {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn request_logs_of_libraries_are_capped_whatever_the_filter_says() {
-        let sink = Sink::default();
-        let writer = sink.clone();
-        let layer = tracing_subscriber::fmt::layer()
-            .with_writer(move || writer.clone())
-            .with_filter(EnvFilter::new("trace").and(filter_fn(may_be_shown)));
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            tracing::trace!(target: "tungstenite::handshake::client", "wss://x/?sig=SECRET");
-            tracing::debug!(target: "hyper_util::client", "SECRET");
-            tracing::debug!(target: "hyperion", "kept: a crate of another name");
-            tracing::warn!(target: "hyper_util::client", "kept: warnings");
-            tracing::trace!(target: "exec_server", "kept: ours");
-        });
-        let text = String::from_utf8(sink.0.lock().unwrap().clone()).unwrap();
-        assert!(!text.contains("SECRET"), "{text}");
-        assert_eq!(text.matches("kept:").count(), 3, "{text}");
-    }
 }

@@ -7,11 +7,12 @@ use std::{
 
 use agent::{
     cli::{self, Cli, Command, Options},
-    config, credential, doctor, events, first_process,
+    config, credential, doctor, first_process,
     program::{self, Failure},
     sandbox,
 };
 use secrecy::SecretString;
+use telemetry::logging::Logging;
 
 fn main() -> ExitCode {
     if let Some(code) = sandbox::run_if_first_process() {
@@ -54,7 +55,13 @@ fn main() -> ExitCode {
     if check {
         return ExitCode::SUCCESS;
     }
-    events::init_logging();
+    Logging {
+        variable: "RUST_LOG",
+        default: "info",
+        format: settings.log_format,
+        targets: false,
+    }
+    .start();
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&Failure::Runtime(error.into())),

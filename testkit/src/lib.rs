@@ -10,6 +10,7 @@
 //! | [`processes`] | the programs under test as child processes, killed when dropped |
 //! | [`admin`] | what a program shows its operators |
 //! | [`peer`] | a bare JSON-RPC client of an executor that listens |
+//! | [`wiretap`] | what the programs said to the registry and the rendezvous |
 //! | [`web`] | a web server that says what it was asked |
 //! | [`workspace`] | the project directory that commands run in |
 //! | [`faults`] | a proxy that harms connections, a registry that lies, raw websocket clients |
@@ -20,6 +21,7 @@ pub mod model;
 pub mod peer;
 pub mod processes;
 pub mod web;
+pub mod wiretap;
 pub mod workspace;
 
 use std::time::Duration;

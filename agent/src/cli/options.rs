@@ -5,6 +5,7 @@ use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{ArgAction, Args};
 use settings::{LocalAddress, Period};
+use telemetry::logging::LogFormat;
 
 use crate::{listener::AuthMode, sandbox::FloorKind};
 
@@ -87,6 +88,10 @@ pub struct Options {
     /// Where operators find /livez, /readyz, /metrics and /status: a port of 127.0.0.1, or IP:PORT
     #[arg(long, value_name = "[IP:]PORT")]
     pub admin_listen: Option<LocalAddress>,
+
+    /// What log lines look like; RUST_LOG says which there are
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
 
     /// Let http/request headers use this environment variable although its name looks like a
     /// credential; may be repeated

@@ -9,11 +9,10 @@ use clap::Args;
 use ops::notify::Notify;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use settings::{Layers, LocalAddress, Period};
+use telemetry::logging::{LogFormat, Logging};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
 use super::schema::{self, DataDirectory, PROGRAM};
 use super::{Failure, default_data_directory, print};
@@ -67,6 +66,9 @@ pub(super) struct Options {
     /// Where operators find /livez, /readyz, /metrics and /status: a port of 127.0.0.1, or IP:PORT
     #[arg(long, value_name = "[IP:]PORT")]
     pub(super) admin_listen: Option<LocalAddress>,
+    /// What log lines look like; RUST_LOG says which there are
+    #[arg(long, value_name = "FORMAT")]
+    pub(super) log_format: Option<LogFormat>,
     /// How long draining may take, upon SIGTERM or `exec-cloud drain`, before what is left is cut off
     #[arg(long, value_name = "DURATION")]
     pub(super) drain_timeout: Option<Period>,
@@ -82,14 +84,20 @@ pub(super) struct Options {
 pub(super) async fn run(arguments: Serve) -> Result<(), Failure> {
     let lookup = schema::lookup();
     let (config, report) = load(arguments.options, &lookup);
-    let config = config.map_err(|problems| schema::refused(&problems))?;
+    let (config, format) = config.map_err(|problems| schema::refused(&problems))?;
     if arguments.print_config {
         return super::printed(io::stdout().lock().write_all(report.as_bytes()));
     }
     if arguments.check_config {
         return Ok(());
     }
-    log_to_stderr();
+    Logging {
+        variable: "RUST_LOG",
+        default: "info",
+        format,
+        targets: true,
+    }
+    .start();
     take_descriptors();
     let server = Server::bind(config).await?;
     let mut signals = Signals::new().map_err(|error| Failure::runtime(&error))?;
@@ -154,11 +162,12 @@ fn told_of(reloaded: Option<Result<(), TlsError>>) {
 fn load(
     mut options: Options,
     environment: &dyn Fn(&str) -> Option<String>,
-) -> (Result<ServeConfig, Vec<String>>, String) {
+) -> (Result<(ServeConfig, LogFormat), Vec<String>>, String) {
     let file = options.data.config.take();
     let mut layers = Layers::open(&PROGRAM, environment, file.as_deref(), None);
     schema::merge(&mut options, &mut layers);
     let report = layers.report();
+    let format = options.log_format.unwrap_or_default();
     let config = options.into_config(&mut layers);
     if let Err(found) = config.check() {
         for problem in found {
@@ -172,7 +181,7 @@ fn load(
     }
     let problems = layers.take_problems();
     match problems.is_empty() {
-        true => (Ok(config), report),
+        true => (Ok((config, format)), report),
         false => (Err(problems), report),
     }
 }
@@ -235,31 +244,6 @@ impl Options {
             ..ServeConfig::new(listen, storage)
         }
     }
-}
-
-/// Logs to stderr, at `info` unless `RUST_LOG` says otherwise.
-fn log_to_stderr() {
-    let mut filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::INFO.into())
-        .from_env_lossy();
-    // Below these levels the libraries log requests and frames as they are, signed URLs included.
-    for quiet in [
-        "hyper=info",
-        "hyper_util=info",
-        "axum=info",
-        "tungstenite=info",
-        "sqlx=warn",
-    ] {
-        if let Ok(directive) = quiet.parse() {
-            filter = filter.add_directive(directive);
-        }
-    }
-    // A second subscriber in one process is a test's business.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
-        .try_init();
 }
 
 enum Signal {

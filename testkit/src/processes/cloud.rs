@@ -69,11 +69,23 @@ impl Cloud {
     ///
     /// When no tokens can be made, it cannot be started, or it does not listen.
     pub async fn start_guarded(data: &Path) -> Result<Self> {
+        Self::start_guarded_with(data, &[]).await
+    }
+
+    /// The same with more variables.
+    ///
+    /// # Errors
+    ///
+    /// As [`Cloud::start_guarded`].
+    pub async fn start_guarded_with(data: &Path, variables: &[(&str, &str)]) -> Result<Self> {
         let harness_token = Self::create_token(data, &["--role", "harness"]).await?;
         let executor_token = Self::create_token(data, &["--role", "executor"]).await?;
         let launch = Launch::new(Binary::ExecCloud)?
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data);
+        let launch = variables
+            .iter()
+            .fold(launch, |launch, (name, value)| launch.env(name, value));
         let (child, url) = listen(launch).await?;
         Ok(Self {
             child,

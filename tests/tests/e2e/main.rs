@@ -10,6 +10,7 @@ mod configuration;
 mod credentials;
 mod deploy;
 mod detached;
+mod discretion;
 mod doctor;
 mod drain;
 mod endings;

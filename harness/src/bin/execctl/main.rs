@@ -1,7 +1,7 @@
 //! `execctl`: run programs and move files on remote executors.
 
 use std::{
-    io::{self, IsTerminal, Write as _},
+    io::{self, Write as _},
     process::ExitCode,
 };
 
@@ -39,6 +39,7 @@ use args::{Cli, Subcommand};
 use config::Config;
 use exit::Failure;
 use output::Printer;
+use telemetry::logging::{LogFormat, Logging};
 
 fn main() -> ExitCode {
     let cli = match args::parse() {
@@ -122,16 +123,16 @@ fn printed(result: io::Result<()>) -> Result<u8, Failure> {
 }
 
 fn init_logging(verbose: u8) {
-    use tracing_subscriber::EnvFilter;
     let default = match verbose {
         0 => "error",
         1 => "harness=info,relay_driver=info,warn",
         _ => "harness=debug,relay_driver=debug,registry_client=debug,info",
     };
-    let filter = EnvFilter::try_from_env("EXECCTL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(io::stderr)
-        .init();
+    Logging {
+        variable: "EXECCTL_LOG",
+        default,
+        format: LogFormat::Text,
+        targets: true,
+    }
+    .start();
 }

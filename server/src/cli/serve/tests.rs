@@ -19,7 +19,8 @@ fn loaded(
         let mut all = variables.iter().filter(|(key, _)| *key == name);
         all.next().map(|(_, value)| (*value).to_owned())
     };
-    load(Line::parse_from(line).serve.options, &environment)
+    let (config, report) = load(Line::parse_from(line).serve.options, &environment);
+    (config.map(|(config, _)| config), report)
 }
 
 #[test]
