@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use registry_client::{
-    Connector, Credential, CredentialSource, RegistryClient, RegistryUrl, StaticBearer,
+    Connector, ConnectorConfig, Credential, CredentialSource, RegistryClient, RegistryUrl,
+    StaticBearer,
 };
 use relay_proto::ids::EnvironmentId;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -29,6 +30,28 @@ pub struct ConnectOptions {
 }
 
 impl ConnectOptions {
+    /// The environment `environment` of the registry at `registry`, by the right of `token`, with the
+    /// proxies and certificate authorities of the process's environment.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Misuse`] for an unusable URL, id or token, or when the environment names a proxy or
+    /// authorities that cannot be used. The text does not show the token.
+    pub fn with_token(registry: &str, environment: &str, token: &str) -> Result<Self, Error> {
+        let connector = Connector::new(ConnectorConfig::default())
+            .map_err(|error| Error::Misuse(error.to_string()))?;
+        Ok(Self {
+            registry: RegistryUrl::parse(registry).map_err(|error| {
+                Error::Misuse(format!("the registry's address is not usable: {error}"))
+            })?,
+            environment: EnvironmentId::new(environment)
+                .map_err(|error| Error::Misuse(error.to_string()))?,
+            credential: bearer(token)?,
+            connector,
+            config: ClientConfig::default(),
+        })
+    }
+
     /// What connects there, under a new key of its own, for [`Client::connect_with`].
     ///
     /// # Errors
@@ -72,7 +95,7 @@ impl Client {
         Self::connect_with(options.into_dial()?, config).await
     }
 
-    /// Opens a session with an executor that listens on a websocket. Sends `bearer`, if given, only
+    /// Opens a session with an executor that listens on a websocket. Sends `token`, if given, only
     /// over TLS or to a loopback address.
     ///
     /// # Errors
@@ -80,19 +103,38 @@ impl Client {
     /// [`Error::Misuse`] for an unusable URL, [`Error::Refused`], [`Error::Unavailable`].
     pub async fn connect_direct(
         url: &str,
-        bearer: Option<&SecretString>,
+        token: Option<&SecretString>,
         connector: Connector,
         config: ClientConfig,
     ) -> Result<Self, Error> {
-        let credential = match bearer {
+        let credential = match token {
             None => None,
-            Some(bearer) => {
-                let credential = Credential::bearer(bearer.expose_secret())
-                    .map_err(|error| Error::Misuse(format!("the token cannot be used: {error}")))?;
-                let source: Arc<dyn CredentialSource> = Arc::new(StaticBearer::new(credential));
-                Some(source)
-            }
+            Some(token) => Some(bearer(token.expose_secret())?),
         };
         Self::connect_with(direct(url, credential, connector)?, config).await
+    }
+}
+
+fn bearer(token: &str) -> Result<Arc<dyn CredentialSource>, Error> {
+    let credential = Credential::bearer(token)
+        .map_err(|error| Error::Misuse(format!("the token cannot be used: {error}")))?;
+    Ok(Arc::new(StaticBearer::new(credential)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_used_is_told_before_anything_is_dialed() {
+        for (registry, environment, token) in [
+            ("exec.example", "box", "t"),
+            ("https://exec.example", " ", "t"),
+            ("https://exec.example", "box", "s3 cr3t"),
+        ] {
+            let error = ConnectOptions::with_token(registry, environment, token).unwrap_err();
+            assert!(matches!(error, Error::Misuse(_)), "{error:?}");
+            assert!(!error.to_string().contains("cr3t"), "{error}");
+        }
     }
 }

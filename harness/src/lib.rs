@@ -64,3 +64,11 @@ pub use exec_proto::{
     PathUri,
     process::{EnvInherit, GroupSignal as Signal, ListedProcess, ProcessState},
 };
+// What the options for connecting are made of, so that a program needs no other crate of ours.
+pub use registry_client::{
+    Connector, ConnectorConfig, Credential, CredentialSource, FileBearer, RegistryUrl, StaticBearer,
+};
+pub use relay_proto::ids::EnvironmentId;
+/// Ends [`forward::serve`] and [`proxy::serve`].
+#[doc(inline)]
+pub use tokio_util::sync::CancellationToken;

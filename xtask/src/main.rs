@@ -36,6 +36,7 @@ mod nextest;
 mod nightly;
 mod packages;
 mod packaging;
+mod quotes;
 mod readme;
 mod release;
 mod report;

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use crate::{
     commands::{cargo, output, root},
-    generated, links, readme, specification,
+    generated, links, quotes, readme, specification,
 };
 
 /// Runs all checks and prints what they found.
@@ -57,6 +57,7 @@ pub(crate) fn findings() -> Result<Vec<String>> {
         findings.extend(file_findings(Path::new(file), &text));
     }
     findings.extend(links::findings(&root, &files)?);
+    findings.extend(quotes::findings(&root, &files)?);
     findings.extend(readme::findings(&root)?);
     findings.extend(specification::findings(&root)?);
     findings.extend(generated::findings(&root));

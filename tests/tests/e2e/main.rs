@@ -13,6 +13,7 @@ mod detached;
 mod discretion;
 mod doctor;
 mod drain;
+mod embedding;
 mod endings;
 mod extensions;
 mod fairness;
