@@ -153,7 +153,7 @@ async fn accept(socket: TcpStream) -> Option<WebSocketStream<TokioIo<hyper::upgr
 
 /// The same answers as an executor that listens: the root is the websocket, `/readyz` says that the
 /// proxy runs, and nothing that a web page may have caused is served.
-fn answer(request: &Request<Incoming>) -> Response<Empty<Bytes>> {
+fn answer<B>(request: &Request<B>) -> Response<Empty<Bytes>> {
     let status = match (request.method(), request.uri().path()) {
         _ if request.headers().contains_key(ORIGIN) => StatusCode::FORBIDDEN,
         (&Method::GET | &Method::HEAD, "/readyz") => StatusCode::OK,
@@ -167,4 +167,44 @@ fn answer(request: &Request<Incoming>) -> Response<Empty<Bytes>> {
     let mut response = Response::new(Empty::new());
     *response.status_mut() = status;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_web_page_may_have_caused_is_served() {
+        let upgrade = [
+            ("connection", "upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        for (path, status) in [("/", 101), ("/readyz", 200), ("/other", 404)] {
+            for (origin, status) in [
+                (None, status),
+                (Some("http://127.0.0.1"), 403),
+                (Some("null"), 403),
+            ] {
+                let mut request = Request::get(path);
+                for (name, value) in upgrade {
+                    request = request.header(name, value);
+                }
+                if let Some(origin) = origin {
+                    request = request.header(ORIGIN, origin);
+                }
+                let answer = answer(&request.body(()).unwrap());
+                assert_eq!(answer.status(), status, "{path} {origin:?}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn other_machines_are_not_served() {
+        let options = ConnectOptions::with_token("http://127.0.0.1:1", "box", "token").unwrap();
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let served = serve(listener, options, CancellationToken::new()).await;
+        assert!(matches!(served, Err(Error::Misuse(_))), "{served:?}");
+    }
 }

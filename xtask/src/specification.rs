@@ -1,4 +1,4 @@
-//! Whether the tests that `SPECIFICATION.md` names exist.
+//! Whether the tests that `SPECIFICATION.md` and `docs/threat-model.md` name exist.
 //!
 //! What they assert is not looked at: the table and the test are changed together or a review finds
 //! out.
@@ -13,27 +13,37 @@ use anyhow::{Context as _, Result};
 ///
 /// When the sources cannot be read.
 pub(crate) fn findings(root: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(root.join("SPECIFICATION.md"))
-        .context("failed to read SPECIFICATION.md")?;
     let mut findings = Vec::new();
-    let mut count = 0;
-    for row in rows(&text) {
-        let named = named(row);
-        count += named.len();
-        if named.is_empty() {
-            findings.push(format!("SPECIFICATION.md: nothing enforces `{row}`"));
-        }
-        for enforcer in named {
-            if !exists(root, &enforcer)? {
-                findings.push(format!("SPECIFICATION.md: {enforcer:?} does not exist"));
+    for (document, heading) in DOCUMENTS {
+        let text = std::fs::read_to_string(root.join(document))
+            .with_context(|| format!("failed to read {document}"))?;
+        let mut count = 0;
+        for row in rows(&text, heading) {
+            let named = named(row);
+            count += named.len();
+            if named.is_empty() {
+                findings.push(format!("{document}: nothing enforces `{row}`"));
+            }
+            for enforcer in named {
+                if !exists(root, &enforcer)? {
+                    findings.push(format!("{document}: {enforcer:?} does not exist"));
+                }
             }
         }
-    }
-    if count == 0 {
-        findings.push("SPECIFICATION.md names no tests: this check looks at nothing".to_owned());
+        if count == 0 {
+            findings.push(format!(
+                "{document} names no tests: this check looks at nothing"
+            ));
+        }
     }
     Ok(findings)
 }
+
+/// The documents, and how the last column of their tables is called.
+const DOCUMENTS: [(&str, &str); 2] = [
+    ("SPECIFICATION.md", "enforced by"),
+    ("docs/threat-model.md", "shown by"),
+];
 
 /// What a row says enforces its promise.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,21 +53,31 @@ enum Enforcer {
     Command(String),
 }
 
-/// The rows of the tables, without their heads.
-fn rows(text: &str) -> impl Iterator<Item = &str> {
-    text.lines()
-        .filter(|line| line.starts_with('|'))
-        .filter(|line| !line.starts_with("|---") && !line.starts_with("| promise |"))
+/// The rows of the tables whose last column is called `heading`, without their heads.
+fn rows<'a>(text: &'a str, heading: &str) -> Vec<&'a str> {
+    let mut rows = Vec::new();
+    let (mut within, mut counts) = (false, false);
+    for line in text.lines() {
+        if !line.starts_with('|') {
+            within = false;
+        } else if !within {
+            (within, counts) = (true, last_cell(line).trim() == heading);
+        } else if counts && !line.starts_with("|---") {
+            rows.push(line);
+        }
+    }
+    rows
+}
+
+fn last_cell(row: &str) -> &str {
+    let row = row.trim_end_matches('|');
+    row.rsplit('|').next().unwrap_or_default()
 }
 
 /// What the last cell of a row names, in backticks.
 fn named(row: &str) -> Vec<Enforcer> {
-    let cell = row
-        .trim_end_matches('|')
-        .rsplit('|')
-        .next()
-        .unwrap_or_default();
-    cell.split('`')
+    last_cell(row)
+        .split('`')
         .skip(1)
         .step_by(2)
         .map(|code| match code.split_once(": ") {
@@ -141,6 +161,13 @@ mod tests {
         ];
         assert_eq!(named(row), expected);
         assert!(named("| promise | 5 | |").is_empty());
+    }
+
+    #[test]
+    fn rows_are_those_of_tables_with_the_heading() {
+        let text = "| a | shown by |\n|---|---|\n| 1 | x |\n\n| b | c |\n|---|---|\n| 2 | y |\n";
+        assert_eq!(rows(text, "shown by"), ["| 1 | x |"]);
+        assert!(rows(text, "enforced by").is_empty());
     }
 
     #[test]
