@@ -1,8 +1,11 @@
 //! The reference as client and as executor, in every combination with our programs.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use testkit::{
-    processes::{Agent, Cloud, CodexExecutor, CodexListener, Execctl, Listener, Route},
+    model::{Call, Script, ScriptedModel},
+    processes::{
+        Agent, Cloud, CodexClient, CodexExecutor, CodexListener, Execctl, Listener, Route,
+    },
     workspace::Workspace,
 };
 
@@ -55,6 +58,26 @@ async fn reference_client_with_our_client_as_its_program() -> Result<()> {
     let executor = Agent::start(&cloud, &workspace, &[PLACE]).await?;
     turn::check(&workspace, &Route::Program(Execctl::new(&cloud))).await?;
     executor.never_panicked()?;
+    cloud.child().never_panicked()
+}
+
+/// Why `docs/codex.md` says `include_local = false`: what cannot run there does not run here.
+#[tokio::test]
+async fn reference_client_without_a_local_environment_runs_nothing_here() -> Result<()> {
+    let workspace = Workspace::new()?;
+    let data = tempfile::tempdir()?;
+    let cloud = Cloud::start_guarded(data.path()).await?;
+    let script = Script::new().call(Call::exec("there", "touch was-here"));
+    let model = ScriptedModel::start(script).await?;
+    let route = Route::Program(Execctl::new(&cloud).token("wrong"));
+    let turn = CodexClient::turn(&model, &workspace, &route).await?;
+    model.finished().with_context(|| turn.finished.stderr)?;
+    let output = model.text_output("there")?;
+    assert!(
+        output.starts_with("No usable execution environment is available."),
+        "{output}"
+    );
+    assert!(!workspace.path().join("was-here").exists());
     cloud.child().never_panicked()
 }
 
