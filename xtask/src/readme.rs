@@ -1,5 +1,5 @@
-//! What `README.md` says: that the test command runs each command that starts with cargo, and that
-//! its numbers are promised.
+//! What `README.md` says: that the test command runs each command that starts with cargo, that no
+//! crate is left out, and that its numbers are promised.
 //!
 //! The commands of our programs are run by the end-to-end test `readme`.
 
@@ -13,7 +13,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{build, commands::output};
 
-/// Commands of the document that nothing runs, and numbers that `SPECIFICATION.md` does not have.
+/// Commands of the document that nothing runs, crates that it leaves out, and numbers that
+/// `SPECIFICATION.md` does not have.
 ///
 /// # Errors
 ///
@@ -30,6 +31,9 @@ pub(crate) fn findings(root: &Path) -> Result<Vec<String>> {
             "README.md has the commands {written:?}, and the test command runs {run:?}"
         ));
     }
+    for name in crates_left_out(&text, &read("Cargo.toml")?) {
+        findings.push(format!("README.md does not say what the crate {name} is"));
+    }
     let quantities = quantities(&text);
     if quantities.is_empty() {
         findings.push("README.md promises no numbers: this check looks at nothing".to_owned());
@@ -42,6 +46,17 @@ pub(crate) fn findings(root: &Path) -> Result<Vec<String>> {
         }
     }
     Ok(findings)
+}
+
+/// Members of the workspace that the table of crates lacks.
+fn crates_left_out<'a>(text: &str, manifest: &'a str) -> Vec<&'a str> {
+    let (_, members) = manifest.split_once("members = [").unwrap_or_default();
+    let (members, _) = members.split_once(']').unwrap_or_default();
+    let (_, table) = text.split_once("| crate | what |").unwrap_or_default();
+    let names = members.split('"').skip(1).step_by(2);
+    names
+        .filter(|name| !table.contains(&format!("`{name}`")))
+        .collect()
 }
 
 /// Numbers with their units in the tables of guarantees.
@@ -150,6 +165,14 @@ mod tests {
     fn only_commands_of_cargo_in_shell_are_looked_at() {
         let text = "`cargo x`\n```sh\ncargo a -- b   # why\nexecctl\n```\n```toml\ncargo d\n```\n";
         assert_eq!(commands(text), ["cargo a -- b"]);
+    }
+
+    #[test]
+    fn crates_without_a_row_are_found() {
+        let manifest = "members = [\n  \"a\",\n  \"b-c\",\n]\nother = [\"d\"]";
+        let table = "`b-c`\n| crate | what |\n|---|---|\n| `a` | |\n";
+        assert_eq!(crates_left_out(table, manifest), ["b-c"]);
+        assert_eq!(crates_left_out("", manifest), ["a", "b-c"]);
     }
 
     #[test]
