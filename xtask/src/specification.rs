@@ -3,7 +3,10 @@
 //! What they assert is not looked at: the table and the test are changed together or a review finds
 //! out.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context as _, Result};
 
@@ -14,6 +17,7 @@ use anyhow::{Context as _, Result};
 /// When the sources cannot be read.
 pub(crate) fn findings(root: &Path) -> Result<Vec<String>> {
     let mut findings = Vec::new();
+    let mut sources = Sources::new(root);
     for (document, heading) in DOCUMENTS {
         let text = std::fs::read_to_string(root.join(document))
             .with_context(|| format!("failed to read {document}"))?;
@@ -25,7 +29,7 @@ pub(crate) fn findings(root: &Path) -> Result<Vec<String>> {
                 findings.push(format!("{document}: nothing enforces `{row}`"));
             }
             for enforcer in named {
-                if !exists(root, &enforcer)? {
+                if !sources.have(&enforcer)? {
                     findings.push(format!("{document}: {enforcer:?} does not exist"));
                 }
             }
@@ -91,57 +95,79 @@ fn named(row: &str) -> Vec<Enforcer> {
         .collect()
 }
 
-fn exists(root: &Path, enforcer: &Enforcer) -> Result<bool> {
-    match enforcer {
-        Enforcer::File(path) => Ok(root.join(path).is_file()),
-        Enforcer::Command(command) => {
-            let main = std::fs::read_to_string(root.join("xtask/src/main.rs"))?;
-            let name = command.split_whitespace().nth(2).unwrap_or_default();
-            Ok(main.contains(&format!("Some(\"{name}\")")))
+/// What exists; the tests of a crate are looked for once.
+struct Sources<'a> {
+    root: &'a Path,
+    tests: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl<'a> Sources<'a> {
+    fn new(root: &'a Path) -> Self {
+        Self {
+            root,
+            tests: BTreeMap::new(),
         }
-        Enforcer::Test { package, name } => {
-            let directory = match package.as_str() {
-                "e2e-tests" => "tests",
-                package => package,
-            };
-            has_test(&root.join(directory), name)
+    }
+
+    fn have(&mut self, enforcer: &Enforcer) -> Result<bool> {
+        match enforcer {
+            Enforcer::File(path) => Ok(self.root.join(path).is_file()),
+            Enforcer::Command(command) => {
+                let main = std::fs::read_to_string(self.root.join("xtask/src/main.rs"))?;
+                let name = command.split_whitespace().nth(2).unwrap_or_default();
+                Ok(main.contains(&format!("Some(\"{name}\")")))
+            }
+            Enforcer::Test { package, name } => {
+                if !self.tests.contains_key(package) {
+                    let directory = match package.as_str() {
+                        "e2e-tests" => "tests",
+                        package => package,
+                    };
+                    let mut tests = BTreeSet::new();
+                    collect_tests(&self.root.join(directory), &mut tests)?;
+                    self.tests.insert(package.clone(), tests);
+                }
+                Ok(self
+                    .tests
+                    .get(package)
+                    .is_some_and(|tests| tests.contains(name)))
+            }
         }
     }
 }
 
-/// Whether a file below `directory` has a test of this name.
-fn has_test(directory: &Path, name: &str) -> Result<bool> {
+/// Adds the names of all tests in the files below `directory`, if there is one.
+fn collect_tests(directory: &Path, tests: &mut BTreeSet<String>) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(directory) else {
-        return Ok(false);
+        return Ok(());
     };
     for entry in entries {
         let path = entry?.path();
-        let found = if path.is_dir() {
-            has_test(&path, name)?
+        if path.is_dir() {
+            collect_tests(&path, tests)?;
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            is_test_in(&std::fs::read_to_string(&path)?, name)
-        } else {
-            false
-        };
-        if found {
-            return Ok(true);
+            tests.extend(tests_in(&std::fs::read_to_string(&path)?));
         }
     }
-    Ok(false)
+    Ok(())
 }
 
-/// A function of this name with an attribute that makes it a test, and with none that leaves it out.
-fn is_test_in(source: &str, name: &str) -> bool {
-    let head = format!("fn {name}(");
-    let lines: Vec<&str> = source.lines().map(str::trim).collect();
-    lines.iter().enumerate().any(|(at, line)| {
-        let before = lines.get(..at).unwrap_or_default().iter().rev();
-        let attributes: Vec<_> = before
-            .take_while(|line| line.starts_with("#[") || line.starts_with("//"))
-            .collect();
-        let has = |part: &str| attributes.iter().any(|attribute| attribute.contains(part));
-        line.contains(&head) && (has("[test]") || has("::test")) && !has("#[ignore")
-    })
+/// Functions with an attribute that makes them tests, and with none that leaves them out.
+fn tests_in(source: &str) -> Vec<String> {
+    let (mut is_test, mut is_ignored) = (false, false);
+    let mut tests = Vec::new();
+    for line in source.lines().map(str::trim) {
+        if line.starts_with("#[") || line.starts_with("//") {
+            is_test |= line.contains("[test]") || line.contains("::test");
+            is_ignored |= line.contains("#[ignore");
+            continue;
+        }
+        if let Some((_, rest)) = line.split_once("fn ").filter(|_| is_test && !is_ignored) {
+            tests.extend(rest.split('(').next().map(str::to_owned));
+        }
+        (is_test, is_ignored) = (false, false);
+    }
+    tests
 }
 
 #[cfg(test)]
@@ -174,22 +200,20 @@ mod tests {
     fn only_what_runs_as_a_test_is_one() {
         let source = "#[test]\nfn a() {}\n\n#[tokio::test]\n// Why.\nasync fn b() {}\nfn c() {}\n\
             #[test]\n#[ignore]\nfn d() {}";
-        assert!(is_test_in(source, "a") && is_test_in(source, "b"));
-        for name in ["c", "d", "e"] {
-            assert!(!is_test_in(source, name), "{name}");
-        }
+        assert_eq!(tests_in(source), ["a", "b"]);
     }
 
     #[test]
     fn what_does_not_exist_is_found() {
         let root = crate::commands::root().unwrap();
+        let mut sources = Sources::new(&root);
         for row in [
             "| x | 1 | `agent: no_test_has_this_name` |",
             "| x | 1 | `no/such/file.rs` |",
             "| x | 1 | `cargo xtask no-such-command` |",
         ] {
             for enforcer in named(row) {
-                assert!(!exists(&root, &enforcer).unwrap(), "{row}");
+                assert!(!sources.have(&enforcer).unwrap(), "{row}");
             }
         }
     }
