@@ -12,7 +12,7 @@
 //!
 //! - [`rpc`] is the seam between transports and sessions.
 //! - [`session`] owns connections, sessions that outlive them, and the dispatch of methods.
-//! - `process` runs programs; nothing else in the crate spawns any.
+//! - `process` runs programs, in a `child` each; nothing else in the crate does.
 //! - [`sandbox`] confines programs and file requests as clients ask for.
 //! - [`listener`] takes connections of this machine: websocket and standard input and output.
 //! - `fs` reads, writes, lists and watches files; `config_layers` and `capabilities` look at the files
@@ -33,6 +33,7 @@
 //! shutdown does.
 
 mod capabilities;
+mod child;
 pub mod cli;
 pub mod config;
 mod config_layers;

@@ -149,6 +149,15 @@ impl CommandLimits {
 }
 
 impl Bounds {
+    /// With a file in place of that of a group.
+    #[cfg(test)]
+    pub(crate) fn in_group(members: &std::path::Path) -> Self {
+        Self {
+            group: Some(members.to_owned()),
+            ..Self::default()
+        }
+    }
+
     /// The file to write `0` to, for whoever has to do it between fork and exec.
     pub(crate) fn members(&self) -> io::Result<Option<std::os::fd::OwnedFd>> {
         let Some(group) = &self.group else {

@@ -21,7 +21,7 @@ fn command_line_errors_exit_2() {
         &["--no-such-flag"][..],
         &["--listen", "stdio", "--remote", "https://r"],
         &["--concurrent-requests", "0"],
-        &["forward"],
+        &["no-such-command"],
     ] {
         let (code, stdout, stderr) = run(arguments, &[]);
         assert_eq!((code, stdout.as_str()), (HELP_NEEDED, ""), "{arguments:?}");

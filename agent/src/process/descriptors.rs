@@ -54,11 +54,11 @@ pub(crate) fn forbid_memory_image() -> io::Result<()> {
 }
 
 /// What a child's limit of memory images is set to; `None` if it need not be set.
-pub(super) fn inherited_core_limit() -> Option<Rlimit> {
+pub(crate) fn inherited_core_limit() -> Option<Rlimit> {
     INHERITED_CORE.get().copied()
 }
 
-/// What a child's limit is set to, between fork and exec; `None` if it need not be set.
-pub(super) fn inherited_limit() -> Option<Rlimit> {
+/// What a child's limit is set to; `None` if it need not be set.
+pub(crate) fn inherited_limit() -> Option<Rlimit> {
     INHERITED.get().copied()
 }

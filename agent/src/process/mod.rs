@@ -17,7 +17,7 @@
 //! goes to the log only; while one is attached but does not read, the pump waits, the pipe fills and
 //! the program blocks. Signals, terminate and the exit code do not depend on the pump.
 
-mod descriptors;
+pub(crate) mod descriptors;
 mod group;
 mod lookup;
 mod output_log;

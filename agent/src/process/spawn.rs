@@ -10,11 +10,9 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,18 +20,18 @@ use exec_proto::RpcError;
 use exec_proto::process::Stream;
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use rustix::process::Signal;
 use tokio::io::Interest;
 use tokio::sync::{mpsc, oneshot};
 
-use super::descriptors;
 use super::group::{Leader, LeaderKind, ProcessGroup};
 use super::lookup;
 use super::pty::{Size, Terminal};
 use super::watched::watch;
+use crate::child::{NewProcess, Started};
 use crate::environment::Variables;
 use crate::events;
-use crate::limits::{self, Bounds};
+use crate::limits::Bounds;
 use crate::sandbox::{self, Confinement, Journal, Launch, OUTCOME_BYTES, Prepared, Task, Template};
 
 /// Requests that wait for the spawning thread. A spawn takes about a millisecond.
@@ -301,25 +299,17 @@ async fn await_outcome(pipe: OwnedFd) -> Result<(), SpawnError> {
 
 impl Spawned {
     /// A child of this process that was just started and is not known to anybody yet.
-    fn new(pid: Pid, kind: LeaderKind) -> io::Result<Self> {
-        let leader = Leader { pid, kind };
-        match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(Self {
-                leader,
-                pidfd,
-                input: None,
-                outputs: Vec::new(),
-                terminal: None,
-                notices: None,
-                outcome: None,
-                ways: None,
-            }),
-            Err(errno) => {
-                leader.signal(Signal::KILL);
-                let id = rustix::process::WaitId::Pid(pid);
-                let _ = rustix::process::waitid(id, rustix::process::WaitIdOptions::EXITED);
-                Err(errno.into())
-            }
+    fn new(started: Started, kind: LeaderKind) -> Self {
+        let Started { pid, pidfd } = started;
+        Self {
+            leader: Leader { pid, kind },
+            pidfd,
+            input: None,
+            outputs: Vec::new(),
+            terminal: None,
+            notices: None,
+            outcome: None,
+            ways: None,
         }
     }
 
@@ -371,39 +361,43 @@ fn spawn(request: &SpawnRequest, copies: &mut Copies) -> Result<Spawned, SpawnEr
     };
 
     let name = request.arg0.as_ref().unwrap_or(program);
+    let argv = || std::iter::once(name).chain(request.argv.iter().skip(1));
+    let environment = || {
+        let variables = request.variables.iter();
+        variables
+            .map(|(name, value)| sandbox::variable(name, value))
+            .collect()
+    };
     let Ends {
         input,
         outputs,
         terminal: master,
         theirs,
     } = connect(request.stdio)?;
+    let null = null()?;
+    let extra = request.extra.iter().map(|extra| extra.as_fd());
     let mut spawned = match &request.confinement {
         None => {
-            let mut command = Command::new(file);
-            command
-                .arg0(name)
-                .args(request.argv.iter().skip(1))
-                .current_dir(&request.cwd)
-                .env_clear()
-                .envs(&request.variables);
-            theirs.give_to(&mut command);
-            lead_session(&mut command, terminal, request.extra.clone(), None);
-            bound(&mut command, &request.bounds)?;
-            let pid = Pid::from_child(&command.spawn()?);
-            Spawned::new(pid, LeaderKind::Program)?
+            let process = NewProcess {
+                program: &file,
+                argv: argv().map(OsStr::new).collect(),
+                environment: environment(),
+                cwd: &request.cwd,
+                standard: theirs.or_null(&null),
+                terminal,
+                inherited: extra.collect(),
+                bounds: Some(&request.bounds),
+            };
+            Spawned::new(process.start()?, LeaderKind::Program)
         }
         Some(confinement) => {
             // As without a sandbox, and without asking inside, where it may not even exist.
             std::fs::read_dir(&request.cwd)?;
-            let argv = std::iter::once(name).chain(request.argv.iter().skip(1));
-            let variables = request.variables.iter();
             let launch = Launch {
                 task: Task::Program {
                     program: file,
-                    argv: argv.map(OsString::from).collect(),
-                    environment: variables
-                        .map(|(name, value)| sandbox::variable(name, value))
-                        .collect(),
+                    argv: argv().map(OsString::from).collect(),
+                    environment: environment(),
                     cwd: request.cwd.clone(),
                     terminal,
                 },
@@ -422,19 +416,12 @@ fn spawn(request: &SpawnRequest, copies: &mut Copies) -> Result<Spawned, SpawnEr
                 events::names_not_noted(&error);
             }
             let prepared = launch.prepare()?;
-            let pid = match &request.extra {
-                None => copies.make(&theirs, &prepared)?,
+            let started = match &request.extra {
+                None => copies.make(theirs.or_null(&null), &prepared)?,
                 // Under its own number, which may be another descriptor's in a copy.
-                Some(extra) => {
-                    let mut command = prepared.command();
-                    theirs.give_to(&mut command);
-                    let inherited = Some(Arc::clone(&prepared.inherited));
-                    // In a sandbox the program takes the terminal itself.
-                    lead_session(&mut command, false, Some(Arc::clone(extra)), inherited);
-                    Pid::from_child(&command.spawn()?)
-                }
+                Some(_) => prepared.start(theirs.or_null(&null), extra)?,
             };
-            let mut spawned = Spawned::new(pid, kind)?;
+            let mut spawned = Spawned::new(started, kind);
             spawned.outcome = Some(prepared.outcome);
             spawned.notices = Some(prepared.notices);
             spawned.ways = prepared.ways.map(|ways| (ways, request.ways.len()));
@@ -458,8 +445,8 @@ fn spawn_files(
         output: None,
         errors: None,
     };
-    let pid = copies.make(&theirs, &prepared)?;
-    let mut spawned = Spawned::new(pid, LeaderKind::Sandbox)?;
+    let started = copies.make(theirs.or_null(&null()?), &prepared)?;
+    let mut spawned = Spawned::new(started, LeaderKind::Sandbox);
     spawned.outcome = Some(prepared.outcome);
     Ok(spawned)
 }
@@ -473,23 +460,27 @@ struct Copies {
 }
 
 impl Copies {
-    fn make(&mut self, standard: &Standard, prepared: &Prepared) -> Result<Pid, SpawnError> {
-        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
-            .map_err(io::Error::from)?;
-        let standard = [&standard.input, &standard.output, &standard.errors]
-            .map(|end| end.as_ref().unwrap_or(&null).as_fd());
+    fn make(
+        &mut self,
+        standard: [BorrowedFd<'_>; 3],
+        prepared: &Prepared,
+    ) -> Result<Started, SpawnError> {
         let copy = |template: &Template| template.copy(standard, &prepared.inherited);
         // One that somebody has killed is replaced.
-        if let Some(template) = self.template.take()
-            && let Ok(pid) = copy(&template)
-        {
-            self.template = Some(template);
-            return Ok(pid);
-        }
-        let template = Template::start(|command| lead_session(command, false, None, None))?;
-        let pid = copy(&template)?;
+        let kept = self.template.take().and_then(|template| {
+            let pid = copy(&template).ok()?;
+            Some((template, pid))
+        });
+        let (template, pid) = match kept {
+            Some(kept) => kept,
+            None => {
+                let template = Template::start()?;
+                let pid = copy(&template)?;
+                (template, pid)
+            }
+        };
         self.template = Some(template);
-        Ok(pid)
+        Ok(Started::of(pid)?)
     }
 }
 
@@ -501,13 +492,14 @@ struct Standard {
 }
 
 impl Standard {
-    fn give_to(self, command: &mut Command) {
-        let or_null = |end: Option<OwnedFd>| end.map_or_else(Stdio::null, Stdio::from);
-        command
-            .stdin(or_null(self.input))
-            .stdout(or_null(self.output))
-            .stderr(or_null(self.errors));
+    fn or_null<'a>(&'a self, null: &'a OwnedFd) -> [BorrowedFd<'a>; 3] {
+        [&self.input, &self.output, &self.errors].map(|end| end.as_ref().unwrap_or(null).as_fd())
     }
+}
+
+fn null() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    Ok(rustix::fs::open("/dev/null", flags, Mode::empty())?)
 }
 
 /// The executor's ends of a child's standard descriptors, and the child's.
@@ -567,75 +559,6 @@ fn set_nonblocking(fd: &OwnedFd) -> io::Result<()> {
     Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
 }
 
-/// Makes the child lead a session of its own, with the terminal as its controlling one.
-#[expect(
-    unsafe_code,
-    reason = "work between fork and exec has no safe interface"
-)]
-fn lead_session(
-    command: &mut Command,
-    terminal: bool,
-    extra: Option<Arc<OwnedFd>>,
-    inherited: Option<Arc<[OwnedFd]>>,
-) {
-    // JUSTIFICATION: the standard library offers a process group but neither a session nor a
-    // controlling terminal nor a parent-death signal nor limits.
-    let limit = descriptors::inherited_limit();
-    let core = descriptors::inherited_core_limit();
-    let prepare = move || {
-        rustix::process::setsid()?;
-        if terminal {
-            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin())?;
-        }
-        let inherited = inherited.iter().flat_map(|all| all.iter());
-        for extra in extra.iter().map(AsRef::as_ref).chain(inherited) {
-            rustix::io::fcntl_setfd(extra, rustix::io::FdFlags::empty())?;
-        }
-        if let Some(limit) = &limit {
-            rustix::process::setrlimit(rustix::process::Resource::Nofile, *limit)?;
-        }
-        if let Some(core) = &core {
-            rustix::process::setrlimit(rustix::process::Resource::Core, *core)?;
-        }
-        // If the executor is killed, programs get a chance to end in order.
-        rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
-        Ok(())
-    };
-    // SAFETY: between fork and exec the closure makes a few system calls. It does not allocate,
-    // take locks, touch shared memory or panic; errors are plain numbers.
-    unsafe {
-        command.pre_exec(prepare);
-    }
-}
-
-/// Makes the child limit what it uses.
-#[expect(
-    unsafe_code,
-    reason = "work between fork and exec has no safe interface"
-)]
-fn bound(command: &mut Command, bounds: &Bounds) -> io::Result<()> {
-    let (members, memory) = (bounds.members()?, bounds.memory_limit());
-    if members.is_none() && memory.is_none() {
-        return Ok(());
-    }
-    let prepare = move || {
-        if let Some(members) = &members {
-            rustix::io::write(members, limits::SELF)?;
-        }
-        if let Some(memory) = memory {
-            rustix::process::setrlimit(rustix::process::Resource::As, memory)?;
-        }
-        Ok(())
-    };
-    // JUSTIFICATION: the standard library knows neither of the two.
-    // SAFETY: between fork and exec the closure makes two system calls. It does not allocate, take
-    // locks, touch shared memory or panic; errors are plain numbers.
-    unsafe {
-        command.pre_exec(prepare);
-    }
-    Ok(())
-}
-
 /// Marks descriptors that the executor itself inherited, so that children do not get them.
 /// Everything opened later is marked when it is opened.
 #[expect(
@@ -656,7 +579,7 @@ fn close_inherited_on_exec() {
             // SAFETY: the number is only used for one flag change within this statement. If the
             // descriptor was closed meanwhile, the call fails; if it was reused, the new file was
             // opened with this very flag.
-            let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(number) };
+            let fd = unsafe { BorrowedFd::borrow_raw(number) };
             let _ = rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC);
         }
     }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use exec_proto::sandbox::SandboxContext;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -16,6 +16,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::{Value, json};
 
 use super::failure::{self, Failure, Stage};
+use super::launch::PROGRAM;
 use super::policy::{Purpose, evaluate};
 use super::steps::MountPlan;
 use super::{
@@ -164,7 +165,12 @@ fn start(
         bounds: Bounds::default(),
     };
     let prepared = launch.prepare()?;
-    let mut command = prepared.command();
+    // It stays in the session of whoever wants it, and gets signals from the terminal.
+    let mut command = Command::new(PROGRAM);
+    command
+        .args(prepared.arguments())
+        .env_clear()
+        .current_dir("/");
     let Prepared {
         outcome,
         notices,

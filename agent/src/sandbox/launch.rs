@@ -7,10 +7,9 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use exec_proto::sandbox::NetworkAccess;
@@ -19,6 +18,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 
 use super::steps::MountPlan;
+use crate::child::{NewProcess, Started};
 use crate::limits::Bounds;
 
 /// What to confine, and what to run.
@@ -86,17 +86,46 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// The command that starts the first process, for whoever has no [`Template`](super::Template).
-    /// What it inherits is to be given on between fork and exec.
-    pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(PROGRAM);
+    /// The arguments of the first process. It inherits the descriptors that they name.
+    pub(super) fn arguments(&self) -> Vec<String> {
         let numbers = self.inherited.iter().map(|fd| fd.as_raw_fd().to_string());
-        command
-            .arg(ARGUMENT)
-            .args(numbers)
-            .env_clear()
-            .current_dir("/");
-        command
+        std::iter::once(ARGUMENT.to_owned())
+            .chain(numbers)
+            .collect()
+    }
+
+    /// Starts the first process without a [`Template`](super::Template), for whoever gives it `extra`
+    /// descriptors.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the system says.
+    pub(crate) fn start<'a>(
+        &'a self,
+        standard: [BorrowedFd<'a>; 3],
+        extra: impl Iterator<Item = BorrowedFd<'a>>,
+    ) -> io::Result<Started> {
+        let arguments = self.arguments();
+        let process = NewProcess {
+            program: Path::new(PROGRAM),
+            argv: std::iter::once(PROGRAM)
+                .chain(arguments.iter().map(String::as_str))
+                .map(OsStr::new)
+                .collect(),
+            environment: Vec::new(),
+            cwd: Path::new("/"),
+            standard,
+            // In a sandbox the program takes the terminal itself.
+            terminal: false,
+            inherited: self
+                .inherited
+                .iter()
+                .map(OwnedFd::as_fd)
+                .chain(extra)
+                .collect(),
+            bounds: None,
+        };
+        process.start()
     }
 }
 

@@ -15,13 +15,15 @@
 //! sent as ever. It has nothing of the executor's memory, and nothing of other requests: only copies read
 //! them. No process can look into the template. When the executor ends, so does the template.
 
+use std::ffi::OsStr;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -31,6 +33,8 @@ use rustix::process::{
     DumpableBehavior, Pid, Signal, set_dumpable_behavior, set_parent_process_death_signal,
 };
 
+use crate::child::{NewProcess, Started};
+
 use super::failure::{Failure, Stage, at};
 use super::launch::PROGRAM;
 use super::sys::{self, Fork};
@@ -39,32 +43,34 @@ use super::sys::{self, Fork};
 #[derive(Debug)]
 pub(crate) struct Template {
     socket: OwnedFd,
-    process: Child,
+    process: Started,
 }
 
 impl Template {
-    /// Starts the process. `finish` completes the command and must make it lead a session.
+    /// Starts the process.
     ///
     /// # Errors
     ///
     /// Whatever the system says.
-    pub(crate) fn start(finish: impl FnOnce(&mut Command)) -> Result<Self, Failure> {
-        Self::try_start(finish).map_err(at(Stage::Template))
+    pub(crate) fn start() -> Result<Self, Failure> {
+        Self::try_start().map_err(at(Stage::Template))
     }
 
-    fn try_start(finish: impl FnOnce(&mut Command)) -> io::Result<Self> {
+    fn try_start() -> io::Result<Self> {
         let kind = SocketType::SEQPACKET;
         let (socket, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
-        let mut command = Command::new(PROGRAM);
-        command
-            .arg(ARGUMENT)
-            .env_clear()
-            .current_dir("/")
-            .stdin(theirs)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        finish(&mut command);
-        let process = command.spawn()?;
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let process = NewProcess {
+            program: Path::new(PROGRAM),
+            argv: [PROGRAM, ARGUMENT].map(OsStr::new).to_vec(),
+            environment: Vec::new(),
+            cwd: Path::new("/"),
+            standard: [theirs.as_fd(), null.as_fd(), null.as_fd()],
+            terminal: false,
+            inherited: Vec::new(),
+            bounds: None,
+        };
+        let process = process.start()?;
         Ok(Self { socket, process })
     }
 
@@ -113,8 +119,7 @@ impl Template {
 impl Drop for Template {
     fn drop(&mut self) {
         // Nothing is lost with it, and nothing waits for it for long.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.process.end();
     }
 }
 
