@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use harness::{Client, Command, Error, Overflow, ProcessEvent};
+use harness::{Bulk, Client, ClientConfig, Command, Error, Overflow, ProcessEvent};
 use tokio::io::AsyncReadExt as _;
 
 use crate::machine;
@@ -15,25 +15,57 @@ use crate::subject::Subject;
 use crate::system::on;
 
 pub(crate) async fn run(subject: Subject) -> Result<Vec<Series>> {
-    let time = match subject {
-        Subject::Ours | Subject::Reference => {
-            on(subject, async |system| {
-                let client = system.client().await?;
-                let start = Instant::now();
-                pull(&client, program()).await?;
-                Ok(start.elapsed())
-            })
-            .await?
+    Ok(match subject {
+        Subject::Ours => vec![
+            over(subject, Bulk::Never)
+                .await?
+                .series(JSON)
+                .promised(&[Promise::AtLeastTimes(4.0, Subject::Reference)]),
+            over(subject, Bulk::WherePossible)
+                .await?
+                .series(BULK)
+                .promised(&[Promise::AtLeastTimes(0.5, Subject::Machine)]),
+        ],
+        Subject::Reference => vec![over(subject, Bulk::Never).await?.series(JSON)],
+        Subject::Ssh => vec![over_ssh().await?.series(BULK)],
+        Subject::Machine => {
+            let time = machine::sealed_loopback(BYTES)?;
+            vec![Pulled { bytes: BYTES, time }.series(BULK)]
         }
-        Subject::Ssh => over_ssh().await?,
-        Subject::Machine => machine::sealed_loopback(BYTES)?,
+    })
+}
+
+/// What came, and how long it took.
+struct Pulled {
+    bytes: u64,
+    time: Duration,
+}
+
+impl Pulled {
+    fn series(&self, name: &'static str) -> Series {
+        Series::rate(name, self.bytes, self.time)
+    }
+}
+
+/// Pulls with messages of one kind.
+async fn over(subject: Subject, bulk: Bulk) -> Result<Pulled> {
+    let config = ClientConfig {
+        bulk,
+        ..ClientConfig::default()
     };
-    Ok(vec![
-        Series::rate("output of `head -c 1G /dev/zero`", BYTES, time).promised(&[
-            Promise::AtLeastTimes(4.0, Subject::Reference),
-            Promise::AtLeastTimes(0.5, Subject::Machine),
-        ]),
-    ])
+    on(subject, async |system| {
+        let client = system.client_with(config).await?;
+        let start = Instant::now();
+        let bytes = pull(&client, program()).await?;
+        let time = start.elapsed();
+        // What the reference has lost does not count as moved.
+        ensure!(
+            bytes == BYTES || subject == Subject::Reference,
+            "{bytes} bytes came"
+        );
+        Ok(Pulled { bytes, time })
+    })
+    .await
 }
 
 fn program() -> Command {
@@ -56,7 +88,7 @@ pub(super) async fn pull(client: &Client, command: Command) -> Result<u64> {
     Ok(sum)
 }
 
-async fn over_ssh() -> Result<Duration> {
+async fn over_ssh() -> Result<Pulled> {
     let ssh = Ssh::start().await?;
     let start = Instant::now();
     let mut command = ssh.command("head -c 1000000000 /dev/zero");
@@ -75,7 +107,10 @@ async fn over_ssh() -> Result<Duration> {
     if sum != BYTES {
         bail!("ssh gave {sum} bytes");
     }
-    Ok(time)
+    Ok(Pulled { bytes: sum, time })
 }
+
+const JSON: &str = "output of `head -c 1G /dev/zero`, JSON";
+const BULK: &str = "the same, bulk messages";
 
 const BYTES: u64 = 1_000_000_000;
