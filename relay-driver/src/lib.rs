@@ -42,13 +42,17 @@ pub use self::resumable::Resumable;
 
 /// Configuration for every websocket that carries relay frames, at either end and at the rendezvous.
 ///
-/// Messages and frames of at most [`limits::WEBSOCKET_MESSAGE_BYTES`]; everything else as the library
-/// has it.
+/// Messages and frames of at most [`limits::WEBSOCKET_MESSAGE_BYTES`], and a read buffer for about one
+/// record; everything else as the library has it.
 pub fn websocket_config() -> WebSocketConfig {
     WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
         .max_message_size(Some(limits::WEBSOCKET_MESSAGE_BYTES))
         .max_frame_size(Some(limits::WEBSOCKET_MESSAGE_BYTES))
 }
+
+/// The library fills as much as this with zeros before each read, however little comes.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Messages between the driver and one stream's application, in each direction.
 ///

@@ -11,6 +11,7 @@ use testkit::peer::Peer;
 use testkit::processes::{CodexListener, Listener};
 use testkit::workspace::Workspace;
 
+use crate::promise::Promise;
 use crate::series::Series;
 use crate::subject::Subject;
 
@@ -39,10 +40,19 @@ pub(crate) async fn run(subject: Subject) -> Result<Vec<Series>> {
     }
     executor.never_panicked()?;
     executor.kill().await?;
-    let series = all.into_iter();
-    Ok(series
-        .map(|(name, times)| Series::times(name, times))
-        .collect())
+    let added = ADDED.map(|(name, with, without, promises)| {
+        let times = |row| {
+            let found = all.iter().find(|(name, _)| *name == row);
+            found.map(|(_, times)| times.as_slice()).unwrap_or_default()
+        };
+        // Each beside the one of the same round.
+        let pairs = times(with).iter().zip(times(without));
+        let added = pairs.map(|(with, without)| with.saturating_sub(*without));
+        Series::times(name, added.collect()).promised(promises)
+    });
+    let all = all.into_iter();
+    let all = all.map(|(name, times)| Series::times(name, times));
+    Ok(all.chain(added).collect())
 }
 
 struct Bench {
@@ -141,6 +151,22 @@ const ROWS: [&str; 6] = [
     READ,
     READ_CONFINED,
     READ_FIRST,
+];
+
+/// What a sandbox adds: a row, two others of which it is the difference, and what is promised.
+const ADDED: [(&str, &str, &str, &[Promise]); 2] = [
+    (
+        "what workspace-write adds to a program",
+        PROGRAM_WORKSPACE,
+        PROGRAM,
+        &[Promise::AtMost(5.0)],
+    ),
+    (
+        "what a denied file adds to a request",
+        READ_CONFINED,
+        READ,
+        &[Promise::AtMost(1.0)],
+    ),
 ];
 
 /// The first ones find their way.
