@@ -14,6 +14,7 @@
 
 mod environment;
 mod error;
+mod fetch;
 mod network;
 mod proxies;
 mod roots;
@@ -33,6 +34,7 @@ use url::Url;
 
 pub use environment::ConnectorEnvironment;
 pub use error::{ConnectError, ConnectorConfigError, TransportError};
+pub use fetch::FetchError;
 pub use network::{Connecting, Network, NetworkIo};
 pub use websocket::{WebSocket, WebSocketIo, new_request_id};
 

@@ -59,7 +59,7 @@ pub use bundle::{
 #[cfg(feature = "client")]
 pub use connector::{
     ConnectError, Connecting, Connector, ConnectorConfig, ConnectorConfigError,
-    ConnectorEnvironment, Network, NetworkIo, TransportError, WebSocket, WebSocketIo,
+    ConnectorEnvironment, FetchError, Network, NetworkIo, TransportError, WebSocket, WebSocketIo,
     install_crypto_provider, new_request_id,
 };
 #[cfg(feature = "client")]

@@ -1,12 +1,14 @@
 //! Who is calling, and what they may do.
 //!
-//! Every registry call carries a bearer token. A token has a role and may be tied to one
-//! environment. Development mode takes any text for a token that may do everything.
+//! Every registry call carries a bearer token. One of the server's own has a role and may be tied to one
+//! environment; to one of an identity provider rules give roles, see [`crate::oidc`]. Development mode
+//! takes any text for a token that may do everything.
 
 use http::{HeaderMap, header};
 use relay_proto::ids::EnvironmentId;
 
 use crate::clock::Timestamp;
+use crate::oidc::{self, Bearer, Identity, Oidc, OidcError, Pattern, TokenError};
 use crate::store::{Store, StoreError, TokenId};
 
 /// What the bearer of a token may do.
@@ -76,36 +78,104 @@ impl Call {
     }
 }
 
+/// A role in some environments.
+#[derive(Clone, Debug)]
+pub(crate) struct Grant {
+    pub(crate) role: Role,
+    pub(crate) environments: Environments,
+}
+
+/// Some environments.
+#[derive(Clone, Debug)]
+pub(crate) enum Environments {
+    /// All.
+    All,
+    /// One.
+    One(EnvironmentId),
+    /// Those whose id fits.
+    Matching(Pattern),
+    /// Those with these ids.
+    Named(Vec<String>),
+}
+
+impl Environments {
+    /// Whether `environment` is one of them.
+    pub(crate) fn include(&self, environment: &EnvironmentId) -> bool {
+        match self {
+            Self::All => true,
+            Self::One(own) => own == environment,
+            Self::Matching(pattern) => pattern.fits(environment.as_str()),
+            Self::Named(names) => names.iter().any(|name| name == environment.as_str()),
+        }
+    }
+}
+
 /// An authenticated caller.
 #[derive(Clone, Debug)]
 pub(crate) struct Principal {
-    /// The token used; absent in development mode.
-    pub(crate) token: Option<TokenId>,
-    role: Role,
-    environment: Option<EnvironmentId>,
+    who: Who,
+    grants: Vec<Grant>,
+}
+
+#[derive(Clone, Debug)]
+enum Who {
+    /// Development mode does not ask.
+    Anyone,
+    /// The bearer of one of the server's own tokens.
+    Bearer(TokenId),
+    /// The bearer of a token of an identity provider.
+    Identity(Box<Identity>),
 }
 
 impl Principal {
+    /// The token used; absent in development mode.
+    pub(crate) fn token(&self) -> Option<&TokenId> {
+        match &self.who {
+            Who::Anyone => None,
+            Who::Bearer(id) => Some(id),
+            Who::Identity(identity) => Some(&identity.id),
+        }
+    }
+
+    /// Whom calls are counted for: an identity has many tokens.
+    pub(crate) fn account(&self) -> Option<&TokenId> {
+        match &self.who {
+            Who::Identity(identity) => Some(&identity.account),
+            _ => self.token(),
+        }
+    }
+
+    /// The identity behind the token, if it is an identity provider's.
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        match &self.who {
+            Who::Identity(identity) => Some(identity),
+            _ => None,
+        }
+    }
+
     /// Checks that the caller may make `call` for `environment`.
     pub(crate) fn authorize(
         &self,
         call: Call,
         environment: &EnvironmentId,
     ) -> Result<(), AuthError> {
-        if self.role != Role::Admin && self.role != call.role() {
+        let Some(first) = self.grants.first() else {
+            return Err(AuthError::NoRole);
+        };
+        let opens = |grant: &&Grant| grant.role == Role::Admin || grant.role == call.role();
+        let mut with_role = self.grants.iter().filter(opens).peekable();
+        if with_role.peek().is_none() {
+            // There are two roles that are not the administrator's, so all are the same one.
             return Err(AuthError::WrongRole {
-                role: self.role,
+                role: first.role,
                 call,
             });
         }
-        if self
-            .environment
-            .as_ref()
-            .is_some_and(|own| own != environment)
-        {
-            return Err(AuthError::WrongEnvironment);
+        if with_role.any(|grant| grant.environments.include(environment)) {
+            Ok(())
+        } else {
+            Err(AuthError::WrongEnvironment)
         }
-        Ok(())
     }
 }
 
@@ -113,16 +183,22 @@ impl Principal {
 pub(crate) async fn authenticate(
     store: &Store,
     access: Access,
+    oidc: Option<&Oidc>,
     headers: &HeaderMap,
     now: Timestamp,
 ) -> Result<Principal, AuthError> {
     let text = bearer(headers).ok_or(AuthError::MissingToken)?;
     if access == Access::Anyone {
         return Ok(Principal {
-            token: None,
-            role: Role::Admin,
-            environment: None,
+            who: Who::Anyone,
+            grants: vec![Grant {
+                role: Role::Admin,
+                environments: Environments::All,
+            }],
         });
+    }
+    if let Some(oidc) = oidc.filter(|_| oidc::looks_like_one(text)) {
+        return authenticate_identity(store, oidc, text, now).await;
     }
     let record = store
         .find_token(text)
@@ -135,9 +211,38 @@ pub(crate) async fn authenticate(
         return Err(AuthError::InvalidToken(Unusable::Expired(record.id)));
     }
     Ok(Principal {
-        token: Some(record.id),
-        role: record.role,
-        environment: record.environment,
+        who: Who::Bearer(record.id),
+        grants: vec![Grant {
+            role: record.role,
+            environments: record
+                .environment
+                .map_or(Environments::All, Environments::One),
+        }],
+    })
+}
+
+async fn authenticate_identity(
+    store: &Store,
+    oidc: &Oidc,
+    text: &str,
+    now: Timestamp,
+) -> Result<Principal, AuthError> {
+    let mut identity = match oidc.authenticate(text, now).await {
+        Ok(identity) => identity,
+        Err(OidcError::KeysUnavailable) => return Err(AuthError::NoKeys),
+        Err(OidcError::Token { error, bearer }) => {
+            return Err(AuthError::IdentityToken {
+                error,
+                bearer: bearer.map(Box::new),
+            });
+        }
+    };
+    if store.is_token_revoked(&identity.id).await? {
+        return Err(AuthError::InvalidToken(Unusable::Revoked(identity.id)));
+    }
+    Ok(Principal {
+        grants: std::mem::take(&mut identity.grants),
+        who: Who::Identity(Box::new(identity)),
     })
 }
 
@@ -150,6 +255,22 @@ pub(crate) enum AuthError {
     /// Unknown, revoked or expired: which of them is nobody's business but the operator's.
     #[error("the bearer token is not valid")]
     InvalidToken(Unusable),
+    /// There is something wrong with a token of the identity provider.
+    #[error("{error}")]
+    IdentityToken {
+        /// What.
+        error: TokenError,
+        /// Whose it is, if its signature is good.
+        bearer: Option<Box<Bearer>>,
+    },
+    /// There are no keys to check a token with.
+    #[error(
+        "the keys of the identity provider are not there, so the bearer token cannot be checked"
+    )]
+    NoKeys,
+    /// The identity provider knows the bearer, and no rule does.
+    #[error("no rule gives the bearer of this token a role")]
+    NoRole,
     /// The token is for other calls.
     #[error("a token of role {} may not {}", role.as_str(), call.as_str())]
     WrongRole {
@@ -198,6 +319,13 @@ mod tests {
         HeaderMap::from_iter([(header::AUTHORIZATION, HeaderValue::from_static(value))])
     }
 
+    fn principal(role: Role, environments: Environments) -> Principal {
+        Principal {
+            who: Who::Anyone,
+            grants: vec![Grant { role, environments }],
+        }
+    }
+
     #[test]
     fn bearer_scheme_is_found_in_any_case() {
         assert_eq!(bearer(&headers("Bearer abc")), Some("abc"));
@@ -216,13 +344,9 @@ mod tests {
     fn roles_open_their_own_calls_only() {
         let environment = EnvironmentId::new("env").unwrap();
         let allowed = |role, call| {
-            Principal {
-                token: None,
-                role,
-                environment: None,
-            }
-            .authorize(call, &environment)
-            .is_ok()
+            principal(role, Environments::All)
+                .authorize(call, &environment)
+                .is_ok()
         };
         for (call, executor, harness) in [
             (Call::Register, true, false),
@@ -239,11 +363,7 @@ mod tests {
     fn bound_token_is_refused_for_another_environment() {
         let own = EnvironmentId::new("own").unwrap();
         for role in [Role::Executor, Role::Admin] {
-            let principal = Principal {
-                token: None,
-                role,
-                environment: Some(own.clone()),
-            };
+            let principal = principal(role, Environments::One(own.clone()));
             assert!(principal.authorize(Call::Register, &own).is_ok());
             let other = EnvironmentId::new("other").unwrap();
             assert!(matches!(
@@ -251,5 +371,25 @@ mod tests {
                 Err(AuthError::WrongEnvironment)
             ));
         }
+    }
+
+    #[test]
+    fn one_of_several_grants_is_enough() {
+        let named = |name: &str| Environments::Named(vec![name.to_owned()]);
+        let mut principal = principal(Role::Executor, named("a"));
+        principal.grants.push(Grant {
+            role: Role::Harness,
+            environments: named("b"),
+        });
+        let [a, b] = ["a", "b"].map(|id| EnvironmentId::new(id).unwrap());
+        assert!(principal.authorize(Call::Register, &a).is_ok());
+        assert!(principal.authorize(Call::Connect, &b).is_ok());
+        for (call, environment) in [(Call::Register, &b), (Call::Connect, &a)] {
+            let refused = principal.authorize(call, environment);
+            assert!(matches!(refused, Err(AuthError::WrongEnvironment)));
+        }
+        principal.grants.clear();
+        let refused = principal.authorize(Call::Connect, &a);
+        assert!(matches!(refused, Err(AuthError::NoRole)));
     }
 }

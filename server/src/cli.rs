@@ -5,6 +5,7 @@
 
 mod audit;
 mod drain;
+mod oidc;
 mod schema;
 mod serve;
 mod token;
@@ -42,7 +43,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the registry and the rendezvous until SIGTERM or SIGINT; SIGHUP reads certificates again
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Have a running server send its peers away, to come back elsewhere or later, and end
     Drain(Drain),
     /// Make, list and revoke the tokens of executors and harnesses, also while the server runs
@@ -89,7 +90,7 @@ fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Failure> {
         .map_err(|error| Failure::runtime(&error))?;
     runtime.block_on(async {
         match cli.command {
-            Command::Serve(arguments) => serve::run(arguments).await,
+            Command::Serve(arguments) => serve::run(*arguments).await,
             Command::Drain(arguments) => drain::run(arguments).await,
             Command::Token(command) => token::run(command).await,
             Command::Audit(arguments) => audit::run(arguments).await,

@@ -10,6 +10,7 @@ use crate::auth::Access;
 use crate::clock::{Clock, SystemClock};
 use crate::control::DrainOrder;
 use crate::limits::{self, RendezvousLimits};
+pub use crate::oidc::{KeySource, OidcConfig, Rule};
 use crate::rendezvous::url::PublicUrl;
 pub use crate::tls::TlsFiles;
 
@@ -33,6 +34,8 @@ pub struct ServeConfig {
     pub storage: Storage,
     /// Which tokens are taken.
     pub access: Access,
+    /// Tokens of an identity provider that are taken as well.
+    pub oidc: Option<OidcConfig>,
     /// Certificates; plain HTTP if absent.
     pub tls: Option<TlsFiles>,
     /// Whether a proxy in front does TLS and names the peer in `X-Forwarded-For`.
@@ -106,6 +109,7 @@ impl ServeConfig {
             public_url: None,
             storage,
             access: Access::Tokens,
+            oidc: None,
             tls: None,
             behind_proxy: false,
             limits: RendezvousLimits::default(),
@@ -136,6 +140,12 @@ impl ServeConfig {
                 errors.push(ConfigError::new(
                     "--dev takes any token and cannot be put behind a proxy".to_owned(),
                     "leave one of --dev and --behind-proxy out",
+                ));
+            }
+            if self.oidc.is_some() {
+                errors.push(ConfigError::new(
+                    "--dev takes any token and checks none of an identity provider".to_owned(),
+                    "leave one of --dev and --oidc-issuer out",
                 ));
             }
         } else if self.tls.is_none() && !is_loopback && !self.behind_proxy {

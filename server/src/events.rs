@@ -76,6 +76,24 @@ pub(crate) fn connection_failed(peer: IpAddr, error: &(dyn Error + 'static)) {
     debug!(%peer, error = %Chain(error), "connection failed");
 }
 
+/// The identity provider's keys were read; they have changed if there is a count.
+pub(crate) fn keys_read(changed: Option<usize>) {
+    metrics().keys_read(true);
+    if let Some(keys) = changed {
+        info!(keys, "identity provider keys in use");
+    }
+}
+
+/// The identity provider's keys could not be read; the ones before stay.
+pub(crate) fn keys_not_read(error: &(dyn Error + 'static), is_first: bool) {
+    metrics().keys_read(false);
+    if is_first {
+        warn!(error = %Chain(error), "identity provider keys not read, trying again");
+    } else {
+        debug!(error = %Chain(error), "identity provider keys not read, trying again");
+    }
+}
+
 /// An executor registered.
 pub(crate) fn registered(environment: &EnvironmentId, registration: &RegistrationId) {
     metrics().registrations.inc();

@@ -11,6 +11,7 @@
 //!   operators       overview, metrics    what the admin listener shows
 //!   commands        control       the control socket: drain, take over
 //!   credentials     auth, store   SQLite: tokens, registrations, authorizations
+//!   identities      oidc          tokens of an identity provider, its keys, rules for roles
 //!   signed URLs     rendezvous::url
 //!   sockets         rendezvous::socket    reads, writes, keepalive of one websocket
 //!   state, queues   rendezvous::hub       which socket belongs where, bounded queues
@@ -45,6 +46,7 @@ pub mod limits;
 mod listener;
 mod maintenance;
 mod metrics;
+mod oidc;
 mod overview;
 mod rendezvous;
 mod secret;
@@ -55,4 +57,5 @@ mod tls;
 pub use auth::{Access, Role};
 pub use config::{ConfigError, DrainConfig, ServeConfig};
 pub use listener::{Listen, Server, StartError};
+pub use oidc::SourceConfigError;
 pub use rendezvous::url::PublicUrl;

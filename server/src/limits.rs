@@ -2,6 +2,7 @@
 //!
 //! Wire limits are in [`relay_proto::limits`].
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Largest body of a registry call, in bytes. A register body has about 1,800. More: 413.
@@ -67,6 +68,50 @@ pub const TLS_INTERVAL: Duration = Duration::from_secs(5);
 /// Refused websocket requests of one peer address in a row that the audit log has, one more each
 /// second. Further ones are in the log of the program only.
 pub const RECORDED_REFUSALS: u32 = 30;
+
+/// Longest token of an identity provider, in bytes; they have 1 to 4 KiB. Longer: refused as none.
+pub const OIDC_TOKEN_BYTES: usize = 16 * 1024;
+
+/// Longest subject of a token, in bytes. Source: OpenID Connect Core, section 2. Longer: refused.
+pub const OIDC_SUBJECT_BYTES: usize = 255;
+
+/// Tolerated difference between the clocks of the identity provider and of this machine.
+pub const OIDC_LEEWAY: Duration = Duration::from_secs(30);
+
+/// Largest key set or discovery document, in bytes; those with certificates in them have 20 KiB.
+/// Larger: not read, and the keys before stay.
+pub const OIDC_DOCUMENT_BYTES: usize = 256 * 1024;
+
+/// Keys of one set. More: not taken, and the keys before stay.
+pub const OIDC_KEYS: usize = 100;
+
+/// Time to read or fetch keys. Longer: tried again later. A request may wait for it.
+pub const OIDC_FETCH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often keys are fetched, so that one that the issuer withdraws is not used much longer.
+pub const OIDC_FETCH_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// How often keys can be read in a row because tokens ask for some that are not there. Anybody can make
+/// such tokens; beyond that they are refused by the keys that there are.
+pub const OIDC_LOOKS: NonZeroU32 = NonZeroU32::new(3).unwrap();
+
+/// After what time there is one such reading more, if keys have to be fetched.
+pub const OIDC_FETCH_PAUSE: Duration = Duration::from_secs(10);
+
+/// How often a key file is read.
+pub const OIDC_FILE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The same for a file, which costs nobody else anything.
+pub const OIDC_FILE_PAUSE: Duration = Duration::from_millis(500);
+
+/// When keys are read again after a failure; twice as long after each further one, up to the interval.
+pub const OIDC_RETRY_FIRST: Duration = Duration::from_secs(2);
+
+/// When callers are told to come back while there are no keys to check their tokens with, in seconds.
+pub const OIDC_RETRY_AFTER_SECS: u64 = 5;
+
+/// How long tokens of an identity provider are remembered after they expired, for the audit log.
+pub const OIDC_TOKEN_RETENTION: Duration = Duration::from_secs(60 * 60);
 
 /// How long audit records are kept. The database refuses to remove them in their first 90 days.
 pub const AUDIT_RETENTION: Duration = Duration::from_secs(180 * 24 * 60 * 60);

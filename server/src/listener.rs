@@ -31,6 +31,7 @@ use crate::config::{ConfigError, DrainConfig, ServeConfig, Storage};
 use crate::control::{Commander, Control, Heritage};
 use crate::events::{self, Chain};
 use crate::limits::RendezvousLimits;
+use crate::oidc::{Oidc, SourceConfigError};
 use crate::overview::{DRAINING, Overview, SERVING};
 use crate::rendezvous::url::PublicUrl;
 use crate::service::{ConnectionPermit, Service, ServiceParts};
@@ -88,6 +89,11 @@ impl Server {
             .transpose()
             .map_err(StartError::Tls)?
             .map(Arc::new);
+        let oidc = config
+            .oidc
+            .map(Oidc::new)
+            .transpose()
+            .map_err(StartError::Oidc)?;
         let (store, claim, inherited) = match &config.storage {
             Storage::Memory => (Store::in_memory().await?, None, None),
             Storage::Directory(directory) => {
@@ -137,6 +143,7 @@ impl Server {
             store,
             public_url,
             access: config.access,
+            oidc,
             behind_proxy: config.behind_proxy,
             clock: config.clock,
             limits: config.limits,
@@ -174,6 +181,7 @@ impl<L: Listen> Server<L> {
             store,
             public_url,
             access: Access::Tokens,
+            oidc: None,
             behind_proxy: false,
             clock,
             limits: RendezvousLimits::default(),
@@ -253,6 +261,12 @@ impl<L: Listen> Server<L> {
         } = self;
         let maintenance = maintenance::run(Arc::clone(&service), revocation_interval);
         service.tasks.spawn(maintenance);
+        if let Some(oidc) = service.oidc.clone() {
+            let draining = service.draining.clone();
+            service.tasks.spawn(async move {
+                draining.run_until_cancelled(oidc.run()).await;
+            });
+        }
         let commands = control.as_ref().map(Control::state);
         let mut control = pin!(async {
             match control {
@@ -394,6 +408,9 @@ pub enum StartError {
     /// The certificates cannot be used.
     #[error("{}; check --tls-cert and --tls-key", Chain(.0))]
     Tls(TlsError),
+    /// The keys of the identity provider can be had nowhere.
+    #[error("{}", Chain(.0))]
+    Oidc(SourceConfigError),
     /// Another server runs on the data directory.
     #[error(
         "another exec-cloud serves from this data directory; stop it, or use another --data-dir"
@@ -433,7 +450,7 @@ pub enum StartError {
 impl StartError {
     /// Whether the configuration is at fault, and not the state of the machine.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Config(_) | Self::Tls(_))
+        matches!(self, Self::Config(_) | Self::Tls(_) | Self::Oidc(_))
     }
 }
 

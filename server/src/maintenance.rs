@@ -32,6 +32,9 @@ pub(crate) async fn run(service: Arc<Service>, revocation_interval: Duration) {
             if let Err(error) = service.store.prune_audit(service.clock.now()).await {
                 events::internal_error("remove old audit records", &error);
             }
+            if let Err(error) = service.store.prune_oidc_tokens(service.clock.now()).await {
+                events::internal_error("forget expired tokens", &error);
+            }
             if let Err(error) = service.store.prune(service.clock.now()).await {
                 events::internal_error("remove expired authorizations", &error);
             }

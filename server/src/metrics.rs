@@ -23,6 +23,7 @@ pub(crate) struct Metrics {
     sockets_opened: Family<[Label; 1], Counter>,
     sockets_closed: Family<[Label; 2], Counter>,
     dropped_frames: Counter,
+    key_readings: Family<[Label; 1], Counter>,
     pub(crate) internal_errors: Counter,
 }
 
@@ -62,6 +63,11 @@ impl Metrics {
             .get_or_create(&[("role", role), ("reason", reason)])
             .inc();
         self.dropped_frames.inc_by(dropped_frames);
+    }
+
+    pub(crate) fn keys_read(&self, good: bool) {
+        let result = if good { "ok" } else { "failed" };
+        self.key_readings.get_or_create(&[("result", result)]).inc();
     }
 
     /// All numbers, with the present ones of what is counted elsewhere.
@@ -111,6 +117,11 @@ impl Metrics {
             "sockets_closed",
             "Websockets closed, by role and reason",
             self.sockets_closed.clone(),
+        );
+        registry.register(
+            "oidc_key_readings",
+            "Times that the identity provider's keys were read or fetched, by result",
+            self.key_readings.clone(),
         );
         for (name, help, value) in [
             (

@@ -44,6 +44,9 @@ impl Source for Overview {
         let mut status = self.state.describe();
         status.insert("ready".to_owned(), json!(!self.service.is_draining()));
         status.insert("environments".to_owned(), json!(self.environments()));
+        if let Some(oidc) = &self.service.oidc {
+            status.insert("oidc_keys".to_owned(), json!(oidc.key_count()));
+        }
         status.insert("version".to_owned(), json!(env!("CARGO_PKG_VERSION")));
         Value::Object(status)
     }

@@ -18,6 +18,7 @@ use tokio_util::task::TaskTracker;
 use crate::auth::Access;
 use crate::clock::Clock;
 use crate::limits::{self, RendezvousLimits};
+use crate::oidc::Oidc;
 use crate::rendezvous::hub::Hub;
 use crate::rendezvous::url::{PublicUrl, UrlSigner};
 use crate::store::{Store, StoreError, TokenId};
@@ -35,6 +36,8 @@ pub(crate) struct Service {
     pub(crate) public_url: PublicUrl,
     /// Which tokens are taken.
     pub(crate) access: Access,
+    /// Checks tokens of an identity provider, if they are taken.
+    pub(crate) oidc: Option<Arc<Oidc>>,
     /// Whether a proxy in front names the peer.
     pub(crate) behind_proxy: bool,
     /// The time.
@@ -68,6 +71,7 @@ pub(crate) struct ServiceParts {
     pub(crate) store: Store,
     pub(crate) public_url: PublicUrl,
     pub(crate) access: Access,
+    pub(crate) oidc: Option<Oidc>,
     pub(crate) behind_proxy: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limits: RendezvousLimits,
@@ -83,6 +87,7 @@ impl Service {
             hub: Arc::new(Hub::new(parts.limits)),
             public_url: parts.public_url,
             access: parts.access,
+            oidc: parts.oidc.map(Arc::new),
             behind_proxy: parts.behind_proxy,
             clock: parts.clock,
             failures: Failures::new(limits::FAILURE_BURST),
@@ -129,7 +134,7 @@ fn limiter<K: Clone + Eq + Hash>(quota: Quota) -> Limiter<K> {
 
 /// The clock that everything else here waits by, which tests may pause.
 #[derive(Clone, Copy, Debug, Default)]
-struct RuntimeClock;
+pub(crate) struct RuntimeClock;
 
 impl governor::clock::Clock for RuntimeClock {
     type Instant = std::time::Instant;

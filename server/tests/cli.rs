@@ -592,6 +592,8 @@ fn audit_log_is_printed() {
     assert_eq!(lines(&["--refused"]).len(), 1);
     assert_eq!(lines(&["--environment", "env"]).len(), 1);
     assert_eq!(lines(&["--token", "other"]).len(), 0);
+    assert_eq!(lines(&["--actor", &actor]).len(), 3);
+    assert_eq!(lines(&["--actor", "other"]).len(), 0);
     let plain = run(&["audit", "--data-dir", &data]);
     assert_eq!(plain.stdout.lines().count(), 3);
     assert!(plain.stdout.contains("(command)"), "{}", plain.stdout);

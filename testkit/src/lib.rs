@@ -12,11 +12,13 @@
 //! | [`peer`] | a bare JSON-RPC client of an executor that listens |
 //! | [`wiretap`] | what the programs said to the registry and the rendezvous |
 //! | [`web`] | a web server that says what it was asked |
+//! | [`issuer`] | an identity provider that signs tokens and publishes its keys |
 //! | [`workspace`] | the project directory that commands run in |
 //! | [`faults`] | a proxy that harms connections, a registry that lies, raw websocket clients |
 
 pub mod admin;
 pub mod faults;
+pub mod issuer;
 pub mod model;
 pub mod peer;
 pub mod processes;

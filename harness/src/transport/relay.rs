@@ -190,10 +190,14 @@ impl Route {
 /// Says what the registry's answer means to the person who asked for this environment.
 fn registry_error(host: &str, environment: &EnvironmentId, error: RegistryError) -> Error {
     match &error {
-        RegistryError::Authentication(failure) => Error::Refused(format!(
-            "the registry refused the token ({}): check that it is a harness token for {host}",
-            failure.status
-        )),
+        RegistryError::Authentication(failure) => {
+            let why = failure.message.as_ref().map(|why| format!("{why}; "));
+            Error::Refused(format!(
+                "the registry refused the token ({}): {}check that it is a harness token for {host}",
+                failure.status,
+                why.unwrap_or_default(),
+            ))
+        }
         RegistryError::Status(failure) if failure.status == 404 => {
             Error::UnknownEnvironment(format!(
                 "environment {} is not known to the registry at {host}",
@@ -244,6 +248,19 @@ mod tests {
             message: None,
             retry_after: None,
         }
+    }
+
+    #[test]
+    fn registry_says_why_it_refuses_a_token() {
+        let environment = EnvironmentId::new("box").unwrap();
+        let refused = Failure {
+            message: Some("the bearer token has expired".to_owned()),
+            ..failure(401, None)
+        };
+        let error = RegistryError::Authentication(refused);
+        let told = registry_error("http://registry", &environment, error).to_string();
+        let expected = "(401): the bearer token has expired; check that it is a harness token";
+        assert!(told.contains(expected), "{told}");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod calls;
 mod checkup;
+mod fetch;
 mod logs;
 mod proxy;
 mod retry;

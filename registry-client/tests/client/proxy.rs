@@ -14,10 +14,11 @@ use registry_client::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
+use url::Url;
 
 use crate::support::{
-    Authority, Server, answer_each, chain, client_with, connector, connector_in, environment,
-    http_answer, key, read_head, register_answer,
+    Authority, PATIENCE, Server, answer_each, chain, client_with, connector, connector_in,
+    environment, http_answer, key, read_head, register_answer,
 };
 
 /// `Basic` of `user` and `pa ss`.
@@ -250,6 +251,27 @@ async fn tls_destinations_are_tunneled_with_the_credentials_of_the_proxy_url() {
             "CONNECT rendezvous.test:443 HTTP/1.1"
         ]
     );
+}
+
+#[tokio::test]
+async fn documents_are_fetched_through_the_proxy() {
+    for (authority, asked) in [
+        (World::tls(), "CONNECT registry.test:443 HTTP/1.1"),
+        (None, "GET http://registry.test/keys HTTP/1.1"),
+    ] {
+        let tls = if authority.is_some() { "s" } else { "" };
+        let world = World::start(authority).await;
+        let url = Url::parse(&format!("http{tls}://registry.test/keys")).expect("a url");
+        let connector = world.connector(world.variables("user:pa%20ss@"));
+        let fetched = connector.fetch(&url, 10_000, PATIENCE).await;
+        assert!(!fetched.expect("fetched").is_empty());
+        let refused = world.connector(world.variables("user:wrong@"));
+        refused
+            .fetch(&url, 10_000, PATIENCE)
+            .await
+            .expect_err("wrong password");
+        assert_eq!(world.proxy.requests()[0], asked);
+    }
 }
 
 #[tokio::test]

@@ -23,6 +23,9 @@ pub(super) struct Audit {
     /// Only what this token was used for
     #[arg(long, value_name = "ID")]
     token: Option<String>,
+    /// Only what they did: issuer and subject with a space between, or the user of a command
+    #[arg(long, value_name = "NAME")]
+    actor: Option<String>,
     /// Only what was refused
     #[arg(long)]
     refused: bool,
@@ -41,6 +44,7 @@ pub(super) async fn run(arguments: Audit) -> Result<(), Failure> {
         since: arguments.since.map(|since| SystemClock.now().before(since)),
         environment: arguments.environment,
         token: arguments.token,
+        actor: arguments.actor,
         refused: arguments.refused,
     };
     loop {

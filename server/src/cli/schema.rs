@@ -20,6 +20,11 @@ pub static PROGRAM: Program = Program {
         Setting::new("tls_cert", Kind::Path),
         Setting::new("tls_key", Kind::Path),
         Setting::new("behind_proxy", Kind::Switch),
+        Setting::new("oidc_issuer", Kind::Text),
+        Setting::new("oidc_audiences", Kind::List).given_by("oidc_audience"),
+        Setting::new("oidc_jwks", Kind::Path),
+        Setting::new("oidc_rules", Kind::List).given_by("oidc_rule"),
+        Setting::new("ca_file", Kind::Path),
         Setting::new("dev", Kind::Switch),
         Setting::new("take_over", Kind::Switch),
         Setting::new("admin_listen", Kind::Text),
@@ -79,6 +84,11 @@ pub(super) fn merge(options: &mut Options, layers: &mut Layers<'_>) {
     layers.value("tls_cert", &mut options.tls_cert);
     layers.value("tls_key", &mut options.tls_key);
     layers.switch("behind_proxy", &mut options.behind_proxy);
+    layers.value("oidc_issuer", &mut options.oidc.issuer);
+    layers.list("oidc_audiences", &mut options.oidc.audiences);
+    layers.value("oidc_jwks", &mut options.oidc.jwks);
+    layers.list("oidc_rules", &mut options.oidc.rules);
+    layers.value("ca_file", &mut options.oidc.ca_file);
     layers.switch("dev", &mut options.dev);
     layers.switch("take_over", &mut options.take_over);
     layers.value("admin_listen", &mut options.admin_listen);

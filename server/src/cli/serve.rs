@@ -14,6 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use super::oidc::OidcOptions;
 use super::schema::{self, DataDirectory, PROGRAM};
 use super::{Failure, default_data_directory, print};
 use crate::auth::Access;
@@ -21,6 +22,7 @@ use crate::config::{ConfigError, DrainConfig, ServeConfig, Storage, TlsFiles};
 use crate::events;
 use crate::limits;
 use crate::listener::{Server, StartError};
+use crate::oidc::Oidc;
 use crate::rendezvous::url::PublicUrl;
 use crate::tls::{Tls, TlsError};
 
@@ -59,6 +61,8 @@ pub(super) struct Options {
     /// A proxy in front does TLS and sets X-Forwarded-For: allow plain HTTP on any address
     #[arg(long)]
     pub(super) behind_proxy: bool,
+    #[command(flatten)]
+    pub(super) oidc: OidcOptions,
     /// Take the place of a server that runs on the same data directory, if there is one: it gives away
     /// its listening socket, drains and ends, and nobody finds the port closed
     #[arg(long)]
@@ -179,6 +183,11 @@ fn load(
     {
         layers.problem(StartError::Tls(error).to_string());
     }
+    if let Some(oidc) = config.oidc.clone()
+        && let Err(error) = Oidc::new(oidc)
+    {
+        layers.problem(StartError::Oidc(error).to_string());
+    }
     let problems = layers.take_problems();
     match problems.is_empty() {
         true => (Ok((config, format)), report),
@@ -222,6 +231,7 @@ impl Options {
                 None
             }
         };
+        let oidc = self.oidc.into_config(&mut problem);
         let default = DrainConfig::default();
         let period = |given: Option<Period>, or| given.map_or(or, Period::get);
         let listen = self.listen.unwrap_or(DEFAULT_LISTEN);
@@ -232,6 +242,7 @@ impl Options {
             } else {
                 Access::Tokens
             },
+            oidc,
             tls,
             behind_proxy: self.behind_proxy,
             take_over: self.take_over,

@@ -11,7 +11,9 @@ use super::{FAILED, Failure, print};
 use crate::auth::Role;
 use crate::clock::{Clock as _, SystemClock, Timestamp};
 use crate::config::ConfigError;
-use crate::store::{Action, AuditEntry, NewToken, RevokeOutcome, Store, TokenId, TokenRecord};
+use crate::store::{
+    Action, AuditEntry, NewToken, OidcTokenRecord, RevokeOutcome, Store, TokenId, TokenRecord,
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Token {
@@ -35,7 +37,7 @@ pub(super) enum Token {
         #[command(flatten)]
         data: DataDirectory,
     },
-    /// List all tokens, without their secrets
+    /// List all tokens, without their secrets, and those of an identity provider that are in use
     List {
         /// Print one JSON object per line
         #[arg(long)]
@@ -43,9 +45,9 @@ pub(super) enum Token {
         #[command(flatten)]
         data: DataDirectory,
     },
-    /// Revoke a token; a running server closes its sockets within seconds
+    /// Revoke a token, also one of an identity provider; a running server closes its sockets within seconds
     Revoke {
-        /// Id of the token, from `create --json` or `list`
+        /// Id of the token, from `create --json`, `list` or `audit`
         id: String,
         /// Print one JSON object
         #[arg(long)]
@@ -108,12 +110,20 @@ pub(super) async fn run(command: Token) -> Result<(), Failure> {
         Token::List { json, data } => {
             let store = data.open_existing().await?;
             let tokens = store.tokens().await?;
+            let identities = store.oidc_tokens().await?;
             store.close().await;
             for record in &tokens {
                 if json {
                     print(&to_json(record, now).to_string());
                 } else {
                     print(&to_line(record, now));
+                }
+            }
+            for record in &identities {
+                if json {
+                    print(&identity_to_json(record, now).to_string());
+                } else {
+                    print(&identity_to_line(record, now));
                 }
             }
         }
@@ -230,6 +240,37 @@ fn to_line(record: &TokenRecord, now: Timestamp) -> String {
     format!("{id}  {role:<8}  {status:<7}  expires {expiry:<20}  {environment}  {label}")
         .trim_end()
         .to_owned()
+}
+
+fn identity_status(record: &OidcTokenRecord, now: Timestamp) -> &'static str {
+    match record.revoked_at {
+        Some(_) => "revoked",
+        None if now < record.expires_at => "valid",
+        None => "expired",
+    }
+}
+
+fn identity_to_json(record: &OidcTokenRecord, now: Timestamp) -> serde_json::Value {
+    json!({
+        "id": record.id.as_str(),
+        "issuer": record.issuer,
+        "subject": record.subject,
+        "expires_at": record.expires_at.as_unix_seconds(),
+        "revoked_at": record.revoked_at.map(Timestamp::as_unix_seconds),
+        "status": identity_status(record, now),
+    })
+}
+
+fn identity_to_line(record: &OidcTokenRecord, now: Timestamp) -> String {
+    let status = identity_status(record, now);
+    let OidcTokenRecord {
+        id,
+        issuer,
+        subject,
+        expires_at,
+        ..
+    } = record;
+    format!("{id}  {status:<7}  expires {expires_at:<20}  {issuer} {subject}")
 }
 
 /// Reads `90s`, `15m`, `12h`, `30d`.

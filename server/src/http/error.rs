@@ -80,10 +80,14 @@ impl ApiError {
             | Self::InvalidEnvironmentId(_)
             | Self::UnsupportedSecurityProfile
             | Self::InvalidPublicKey(_) => StatusCode::BAD_REQUEST,
-            Self::Auth(AuthError::MissingToken | AuthError::InvalidToken(_)) => {
-                StatusCode::UNAUTHORIZED
-            }
-            Self::Auth(AuthError::WrongRole { .. } | AuthError::WrongEnvironment)
+            Self::Auth(
+                AuthError::MissingToken
+                | AuthError::InvalidToken(_)
+                | AuthError::IdentityToken { .. },
+            ) => StatusCode::UNAUTHORIZED,
+            Self::Auth(
+                AuthError::NoRole | AuthError::WrongRole { .. } | AuthError::WrongEnvironment,
+            )
             | Self::NotLocal => StatusCode::FORBIDDEN,
             Self::NotFound | Self::EnvironmentNotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
@@ -98,9 +102,9 @@ impl ApiError {
             Self::TooManyFailures | Self::TooManyCalls { .. } | Self::QuotaExceeded(_) => {
                 StatusCode::TOO_MANY_REQUESTS
             }
-            Self::Auth(AuthError::Store(_)) | Self::ShuttingDown | Self::Unavailable => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Auth(AuthError::Store(_) | AuthError::NoKeys)
+            | Self::ShuttingDown
+            | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -108,7 +112,7 @@ impl ApiError {
     /// itself without end.
     pub(crate) fn is_recorded(&self) -> bool {
         match self {
-            Self::Auth(AuthError::Store(_))
+            Self::Auth(AuthError::Store(_) | AuthError::NoKeys)
             | Self::TooManyFailures
             | Self::TooManyCalls { .. }
             | Self::ShuttingDown
@@ -144,6 +148,21 @@ impl ApiError {
             Self::Auth(AuthError::InvalidToken(Unusable::Revoked(id) | Unusable::Expired(id))) => {
                 Some(id)
             }
+            Self::Auth(AuthError::IdentityToken {
+                bearer: Some(bearer),
+                ..
+            }) => Some(&bearer.token),
+            _ => None,
+        }
+    }
+
+    /// Whom that token is about, if an identity provider says so.
+    pub(crate) fn actor(&self) -> Option<&str> {
+        match self {
+            Self::Auth(AuthError::IdentityToken {
+                bearer: Some(bearer),
+                ..
+            }) => Some(&bearer.actor),
             _ => None,
         }
     }
@@ -179,6 +198,9 @@ impl ApiError {
             Self::InvalidPublicKey(_) => "invalid_public_key",
             Self::Auth(AuthError::MissingToken) => "missing_token",
             Self::Auth(AuthError::InvalidToken(_)) => "invalid_token",
+            Self::Auth(AuthError::IdentityToken { error, .. }) => error.code(),
+            Self::Auth(AuthError::NoKeys) => "token_keys_unavailable",
+            Self::Auth(AuthError::NoRole) => "no_role",
             Self::Auth(AuthError::WrongRole { .. }) => "wrong_role",
             Self::Auth(AuthError::WrongEnvironment) => "wrong_environment",
             Self::NotLocal => "not_local",
@@ -206,6 +228,10 @@ impl ApiError {
             }
             Self::Auth(_) if status == StatusCode::UNAUTHORIZED => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Self::Auth(AuthError::NoKeys) => {
+                let seconds = HeaderValue::from(limits::OIDC_RETRY_AFTER_SECS);
+                headers.insert(header::RETRY_AFTER, seconds);
             }
             Self::TooManyFailures | Self::QuotaExceeded(_) => {
                 headers.insert(

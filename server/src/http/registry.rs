@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::error::{ApiError, json};
 use super::printable;
 use crate::auth::{self, AuthError, Call, Principal};
+use crate::oidc::Identity;
 use crate::rendezvous::url::{Claims, Role};
 use crate::service::Service;
 use crate::store::{Action, AuditEntry, Lookup, TokenId};
@@ -42,6 +43,7 @@ pub(crate) async fn handle(
         Err(error) => {
             if let Some(token) = error.token() {
                 found.token = Some(token.clone());
+                found.actor = error.actor().map(str::to_owned);
             }
             error.outcome(call)
         }
@@ -56,7 +58,7 @@ pub(crate) async fn handle(
         },
         outcome,
         token: found.token.as_ref(),
-        actor: None,
+        actor: found.actor.as_deref(),
         environment: environment.as_ref(),
         registration: found.registration.as_ref(),
         peer: Some(peer),
@@ -74,6 +76,7 @@ pub(crate) async fn handle(
 #[derive(Debug)]
 struct Found {
     token: Option<TokenId>,
+    actor: Option<String>,
     registration: Option<RegistrationId>,
     outcome: &'static str,
 }
@@ -82,6 +85,7 @@ impl Default for Found {
     fn default() -> Self {
         Self {
             token: None,
+            actor: None,
             registration: None,
             outcome: "ok",
         }
@@ -106,19 +110,34 @@ async fn answer(
     let now = service.clock.now();
     // Who calls is found out before anything else of the request is looked at.
     let (parts, body) = request.into_parts();
-    let principal = auth::authenticate(&service.store, service.access, &parts.headers, now)
+    let oidc = service.oidc.as_deref();
+    let principal = auth::authenticate(&service.store, service.access, oidc, &parts.headers, now)
         .await
         .map_err(|error| refused(service, peer, error))?;
-    found.token.clone_from(&principal.token);
+    found.token = principal.token().cloned();
+    found.actor = principal.identity().map(|identity| identity.bearer().actor);
     let environment = decode_environment_id(environment)?;
     principal
         .authorize(call, &environment)
         .map_err(|error| refused(service, peer, error))?;
-    if let Some(token) = principal.token.as_ref().filter(|_| call != Call::Validate) {
+    if let Some(account) = principal.account().filter(|_| call != Call::Validate) {
         service
             .calls
-            .note(token, &environment, call.as_str())
+            .note(account, &environment, call.as_str())
             .map_err(|retry_after| ApiError::TooManyCalls { call, retry_after })?;
+    }
+    if let Some(identity) = principal.identity().filter(|_| call != Call::Validate) {
+        let Identity {
+            id,
+            issuer,
+            subject,
+            expires_at,
+            ..
+        } = identity;
+        let store = &service.store;
+        store
+            .remember_oidc_token(id, issuer, subject, *expires_at)
+            .await?;
     }
     match call {
         Call::Register => {
@@ -147,7 +166,7 @@ async fn register(
     let now = service.clock.now();
     let registration = service
         .store
-        .register(environment, &key, principal.token.as_ref(), now)
+        .register(environment, &key, principal.token(), now)
         .await?;
     found.registration = Some(registration.id.clone());
     service.hub.supersede(environment, &registration);
@@ -189,7 +208,7 @@ async fn connect(
         return Err(ApiError::EnvironmentOffline);
     }
     let now = service.clock.now();
-    let token = principal.token.as_ref();
+    let token = principal.token();
     let bundle = service
         .store
         .create_bundle(environment, &registration.id, &key, token, now)
@@ -306,7 +325,7 @@ fn description(error: &serde_json::Error) -> String {
 }
 
 fn refused(service: &Service, peer: IpAddr, error: AuthError) -> ApiError {
-    let is_failure = !matches!(error, AuthError::Store(_));
+    let is_failure = !matches!(error, AuthError::Store(_) | AuthError::NoKeys);
     if is_failure && !service.failures.note(peer) {
         return ApiError::TooManyFailures;
     }

@@ -40,6 +40,7 @@ impl Fixture {
             store: Store::in_memory().await.unwrap(),
             public_url: PublicUrl::parse("https://exec.example/base").unwrap(),
             access,
+            oidc: None,
             behind_proxy: false,
             clock: clock.clone(),
             limits: RendezvousLimits::default(),

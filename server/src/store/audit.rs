@@ -103,12 +103,15 @@ pub struct AuditFilter {
     pub environment: Option<String>,
     /// Only those of this token.
     pub token: Option<String>,
+    /// Only those of who is called so.
+    pub actor: Option<String>,
     /// Only what was refused.
     pub refused: bool,
 }
 
 impl Store {
-    /// Adds a record.
+    /// Adds a record. Whose the token of an identity provider is it finds out by itself, if that is
+    /// remembered.
     ///
     /// # Errors
     ///
@@ -117,7 +120,8 @@ impl Store {
         sqlx::query(
             "INSERT INTO audit
                  (at, action, outcome, token_id, environment_id, registration_id, peer, actor)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, COALESCE(
+                 ?8, (SELECT issuer || ' ' || subject FROM oidc_tokens WHERE id = ?4)))",
         )
         .bind(entry.at.as_unix_seconds())
         .bind(entry.action.as_str())
@@ -142,14 +146,15 @@ impl Store {
             "SELECT * FROM audit
              WHERE id > ?1 AND (?2 IS NULL OR at >= ?2)
                AND (?3 IS NULL OR environment_id = ?3) AND (?4 IS NULL OR token_id = ?4)
-               AND (NOT ?5 OR outcome <> 'ok')
-             ORDER BY id LIMIT ?6",
+               AND (NOT ?5 OR outcome <> 'ok') AND (?6 IS NULL OR actor = ?6)
+             ORDER BY id LIMIT ?7",
         )
         .bind(filter.after)
         .bind(filter.since.map(Timestamp::as_unix_seconds))
         .bind(filter.environment.as_deref())
         .bind(filter.token.as_deref())
         .bind(filter.refused)
+        .bind(filter.actor.as_deref())
         .bind(limits::AUDIT_PAGE)
         .fetch_all(&self.pool)
         .await?

@@ -7,6 +7,7 @@
 
 mod audit;
 mod authorizations;
+mod oidc_tokens;
 mod registrations;
 mod tokens;
 
@@ -23,6 +24,7 @@ use sqlx::sqlite::{
 
 pub use audit::{Action, AuditEntry, AuditFilter, AuditRecord};
 pub(crate) use authorizations::{HarnessOwner, UrlUse};
+pub use oidc_tokens::OidcTokenRecord;
 pub(crate) use registrations::{Lookup, Registration};
 pub use tokens::{CreatedToken, NewToken, RevokeOutcome, TokenId, TokenRecord};
 

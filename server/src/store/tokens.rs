@@ -1,4 +1,5 @@
-//! Bearer tokens: only their hashes are kept.
+//! Bearer tokens: only their hashes are kept. Revocation and validity are those of all tokens, the ones
+//! of an identity provider included.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -164,20 +165,27 @@ impl Store {
         id: &TokenId,
         now: Timestamp,
     ) -> Result<RevokeOutcome, StoreError> {
-        let revoked =
-            sqlx::query("UPDATE tokens SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL")
+        for statement in [
+            "UPDATE tokens SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL",
+            "UPDATE oidc_tokens SET revoked_at = ?2 WHERE id = ?1 AND revoked_at IS NULL",
+        ] {
+            let revoked = sqlx::query(statement)
                 .bind(id.as_str())
                 .bind(now.as_unix_seconds())
                 .execute(&self.pool)
                 .await?
                 .rows_affected();
-        if revoked > 0 {
-            return Ok(RevokeOutcome::Revoked);
+            if revoked > 0 {
+                return Ok(RevokeOutcome::Revoked);
+            }
         }
-        let known: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM tokens WHERE id = ?1")
-            .bind(id.as_str())
-            .fetch_one(&self.pool)
-            .await?;
+        let known: i64 = sqlx::query_scalar(
+            "SELECT (SELECT COUNT(*) FROM tokens WHERE id = ?1)
+                  + (SELECT COUNT(*) FROM oidc_tokens WHERE id = ?1)",
+        )
+        .bind(id.as_str())
+        .fetch_one(&self.pool)
+        .await?;
         Ok(if known > 0 {
             RevokeOutcome::AlreadyRevoked
         } else {
@@ -216,7 +224,11 @@ impl Store {
         let valid: Vec<String> = sqlx::query_scalar(
             "SELECT id FROM tokens
              WHERE id IN (SELECT value FROM json_each(?1))
-               AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?2)",
+               AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > ?2)
+             UNION ALL
+             SELECT id FROM oidc_tokens
+             WHERE id IN (SELECT value FROM json_each(?1))
+               AND revoked_at IS NULL AND expires_at > ?2",
         )
         .bind(list)
         .bind(now.as_unix_seconds())
@@ -228,7 +240,8 @@ impl Store {
     /// Whether a token was revoked, as opposed to expired.
     pub(crate) async fn is_token_revoked(&self, id: &TokenId) -> Result<bool, StoreError> {
         let found: i64 = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM tokens WHERE id = ?1 AND revoked_at IS NOT NULL",
+            "SELECT (SELECT COUNT(*) FROM tokens WHERE id = ?1 AND revoked_at IS NOT NULL)
+                  + (SELECT COUNT(*) FROM oidc_tokens WHERE id = ?1 AND revoked_at IS NOT NULL)",
         )
         .bind(id.as_str())
         .fetch_one(&self.pool)

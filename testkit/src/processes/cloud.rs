@@ -113,6 +113,18 @@ impl Cloud {
         Ok(String::from_utf8(finished.stdout)?.trim().to_owned())
     }
 
+    /// What the audit log in `data` says, one JSON object per line.
+    ///
+    /// # Errors
+    ///
+    /// When the program refuses.
+    pub async fn audit(data: &Path) -> Result<String> {
+        let launch = Launch::new(Binary::ExecCloud)?.args(["audit", "--json", "--data-dir"]);
+        let finished = launch.arg(data).finish(b"", DEADLINE).await?;
+        ensure!(finished.status.success(), "no log: {}", finished.stderr);
+        Ok(String::from_utf8(finished.stdout)?)
+    }
+
     /// Has the one that serves from `data` drain, and waits until it has ended.
     ///
     /// # Errors

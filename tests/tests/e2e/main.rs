@@ -22,6 +22,7 @@ mod forward;
 mod forwarder;
 mod interop;
 mod network;
+mod oidc;
 mod readme;
 mod sandbox;
 mod session;

@@ -103,3 +103,86 @@ fn unreadable_tls_files_are_a_problem_of_the_configuration() {
         "{problems:?}"
     );
 }
+
+#[test]
+fn identity_provider_is_configured_from_all_sources() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("exec-cloud.toml");
+    let text =
+        "oidc_jwks = 'keys.json'\noidc_rules = ['a=b, c -> admin', 'groups=ci -> executor:ci-*']\n";
+    fs::write(&file, text).unwrap();
+    let variables = [
+        ("EXEC_CLOUD_CONFIG", file.to_str().unwrap()),
+        ("EXEC_CLOUD_OIDC_AUDIENCES", "one, two"),
+    ];
+    let (config, report) = loaded(&["--oidc-issuer", "https://id.example"], &variables);
+    let oidc = config.unwrap().oidc.unwrap();
+    assert_eq!(oidc.issuer, "https://id.example");
+    assert_eq!(oidc.audiences, ["one", "two"]);
+    let keys = directory.path().join("keys.json");
+    assert_eq!(oidc.keys, Some(crate::config::KeySource::File(keys)));
+    assert_eq!(oidc.rules.len(), 2);
+    assert!(
+        report.contains("\"groups=ci -> executor:ci-*\""),
+        "{report}"
+    );
+}
+
+#[test]
+fn identity_provider_that_is_half_configured_is_a_problem() {
+    for (arguments, beginning) in [
+        (
+            &["--oidc-audience", "a"][..],
+            "--oidc-audience is of no use without an issuer; give --oidc-issuer",
+        ),
+        (
+            &["--oidc-issuer", "https://i", "--oidc-audience", "a"],
+            "no token of the issuer would open anything; give --oidc-rule",
+        ),
+        (
+            &["--oidc-issuer", "https://i", "--oidc-rule", "a=b -> admin"],
+            "tokens that the issuer made for others would be taken; give --oidc-audience",
+        ),
+        (
+            &[
+                "--oidc-issuer",
+                "i",
+                "--oidc-rule",
+                "a=b -> admin",
+                "--oidc-audience",
+                "a",
+            ],
+            "the keys of the issuer cannot be found by its name",
+        ),
+        (
+            &[
+                "--oidc-issuer",
+                "https://i",
+                "--oidc-rule",
+                "a=b -> admin",
+                "--oidc-audience",
+                "a",
+                "--ca-file",
+                "/none",
+            ],
+            "the keys of the issuer cannot be fetched: failed to read certificate authorities",
+        ),
+        (
+            &[
+                "--dev",
+                "--oidc-issuer",
+                "https://i",
+                "--oidc-rule",
+                "a=b -> admin",
+                "--oidc-audience",
+                "a",
+            ],
+            "--dev takes any token and checks none of an identity provider",
+        ),
+    ] {
+        let arguments = [arguments, &["--data-dir", "/d"]].concat();
+        let problems = loaded(&arguments, &[]).0.unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        assert!(problems[0].starts_with(beginning), "{problems:#?}");
+    }
+}

@@ -27,7 +27,7 @@ async fn wrong_token_of_a_harness_is_refused() -> Result<()> {
     refused(
         &invented,
         77,
-        &format!("the registry refused the token (401): {advice}"),
+        &format!("the registry refused the token (401): the bearer token is not valid; {advice}"),
     );
     let other_role = execctl
         .clone()
@@ -37,7 +37,9 @@ async fn wrong_token_of_a_harness_is_refused() -> Result<()> {
     refused(
         &other_role,
         77,
-        &format!("the registry refused the token (403): {advice}"),
+        &format!(
+            "the registry refused the token (403): a token of role executor may not connect; {advice}"
+        ),
     );
     let narrow = ["--role", "harness", "--environment", "elsewhere"];
     let elsewhere = Cloud::create_token(data.path(), &narrow).await?;
@@ -45,7 +47,9 @@ async fn wrong_token_of_a_harness_is_refused() -> Result<()> {
     refused(
         &other_environment,
         77,
-        &format!("the registry refused the token (403): {advice}"),
+        &format!(
+            "the registry refused the token (403): the token is for another environment; {advice}"
+        ),
     );
     assert_eq!(execctl.run(["run", "--", "true"]).await?.code(), Some(0));
     executor.never_panicked()?;
