@@ -47,6 +47,7 @@ mod fs;
 pub mod http;
 pub mod limits;
 pub mod listener;
+mod memory;
 mod metrics;
 mod network;
 mod process;

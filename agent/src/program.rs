@@ -24,7 +24,7 @@ use crate::{
     forward::Forwarder,
     http::{HeaderVariables, HttpClient},
     listener::{self, Keepalive, ListenAddress, Listener, ListenerConfig},
-    process, random,
+    memory, process, random,
     serve::Serve,
     session::{Sessions, SessionsConfig},
     shutdown::{Signals, Stop},
@@ -73,6 +73,7 @@ pub async fn run(settings: Settings, secret: Option<SecretString>) -> Result<(),
         AbortOnDropHandle::new(tokio::spawn(admin.run(overview)))
     });
     let notify = Notify::new(|name| std::env::var_os(name));
+    let _settling = AbortOnDropHandle::new(tokio::spawn(memory::settle()));
     let serve = async {
         let ended = match settings.mode {
             Mode::Remote(remote) => {
