@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 
 use crate::auth::CredentialSource;
 use crate::bundle::{Authorization, Bundle, Registration, RendezvousUrl, Validation};
-use crate::connector::{Connector, TransportError};
+use crate::connector::{Connector, Route, TransportError};
 use crate::error::{Failure, RegistryError};
 use crate::limits;
 use crate::registry_url::{Call, RegistryUrl};
@@ -234,8 +234,8 @@ impl RegistryClient {
     ) -> Result<T, RegistryError> {
         let exchange = self.exchange(call, environment, headers, request);
         let Ok(result) = tokio::time::timeout(self.timeout, exchange).await else {
-            let (host, limit) = (self.base.host(), self.timeout);
-            return Err(TransportError::Timeout { host, limit }.into());
+            let (route, limit) = (self.route(), self.timeout);
+            return Err(TransportError::Timeout { route, limit }.into());
         };
         serde_json::from_slice(&result?).map_err(|error| RegistryError::Malformed {
             call: call.as_str(),
@@ -251,8 +251,7 @@ impl RegistryClient {
         mut headers: HeaderMap,
         request: &impl Serialize,
     ) -> Result<Vec<u8>, RegistryError> {
-        let broken = |error| TransportError::from_reqwest(self.base.host(), error);
-        let host = || self.base.host();
+        let broken = |error| TransportError::from_reqwest(self.route(), error);
         let url = self.base.call(call, environment)?;
         self.credentials.credential().await?.apply(&mut headers);
         let request = self
@@ -263,14 +262,12 @@ impl RegistryClient {
             .json(request)
             .build()
             .map_err(broken)?;
-        let mut response = self.connector.send(host(), request).await?;
+        let mut response = self.connector.send(request).await?;
 
         let status = response.status();
         if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-            return Err(TransportError::ProxyCredentials {
-                host: self.base.host(),
-            }
-            .into());
+            let route = self.route();
+            return Err(TransportError::ProxyCredentials { route }.into());
         }
         let mut body = Vec::new();
         let mut complete = true;
@@ -308,6 +305,10 @@ impl RegistryClient {
         Ok(body)
     }
 
+    fn route(&self) -> Route {
+        self.connector.route(self.base.url())
+    }
+
     fn failure(&self, call: Call, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
         let detail = serde_json::from_slice::<ErrorBody>(body)
             .ok()
@@ -342,11 +343,15 @@ impl RegistryClient {
             }
         };
         let retry_after = retry_after::from_headers(headers);
+        // Over TLS nobody on the way can answer.
+        let by_proxy = !self.base.is_tls();
+        let proxy = by_proxy.then(|| self.connector.proxy_for(self.base.url()));
         Failure {
             status: status.as_u16(),
             code,
             message,
             retry_after,
+            proxy: proxy.flatten(),
         }
     }
 }

@@ -21,7 +21,9 @@ pub use finding::{Finding, Report, Verdict};
 use self::answer::ask;
 use crate::auth::CredentialSource;
 use crate::bundle::RendezvousUrl;
-use crate::connector::{ConnectError, Connector, ConnectorConfigError, TransportError};
+use crate::connector::{
+    ConnectError, Connector, ConnectorConfigError, ProxyAddress, TransportError,
+};
 use crate::limits;
 use crate::registry_url::{Call, RegistryUrl};
 use crate::wire::{ConnectRequest, NOISE_STREAM_ID_HEADER, PublicKeyText, ValidateRequest};
@@ -56,7 +58,7 @@ pub async fn way(connector: &Connector, url: &str) -> Vec<Finding> {
     let Ok(url) = Url::parse(url) else {
         return Vec::new();
     };
-    let proxy = connector.proxy_for(&url);
+    let proxy = connector.intercept(&url);
     let (proxied, host, port) = match &proxy {
         None => (
             Finding::pass("proxy", "none for this address"),
@@ -64,7 +66,7 @@ pub async fn way(connector: &Connector, url: &str) -> Vec<Finding> {
             url.port().or(default_port(url.scheme())),
         ),
         Some(uri) => (
-            Finding::pass("proxy", format!("through {}", shown(uri))),
+            Finding::pass("proxy", format!("through {}", ProxyAddress::new(uri))),
             uri.host().map(str::to_owned),
             uri.port_u16().or(uri.scheme_str().and_then(default_port)),
         ),
@@ -233,15 +235,6 @@ fn unreachable(check: &'static str, error: &TransportError) -> Finding {
     Finding::fail(check, chain(error), remedy)
 }
 
-/// A proxy without its credentials.
-fn shown(uri: &http::Uri) -> String {
-    let port = uri
-        .port_u16()
-        .map_or_else(String::new, |port| format!(":{port}"));
-    let scheme = uri.scheme_str().unwrap_or("http");
-    format!("{scheme}://{}{port}", uri.host().unwrap_or_default())
-}
-
 fn default_port(scheme: &str) -> Option<u16> {
     match scheme {
         "http" | "ws" => Some(80),
@@ -260,14 +253,3 @@ fn chain(error: &(dyn Error + 'static)) -> String {
 }
 
 const MAX_ADDRESSES: usize = 4;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn proxies_are_shown_without_their_credentials() {
-        let uri = "http://user:s3cr3t@proxy:3128".parse().expect("a uri");
-        assert_eq!(shown(&uri), "http://proxy:3128");
-    }
-}

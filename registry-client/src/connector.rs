@@ -18,6 +18,7 @@ mod fetch;
 mod network;
 mod proxies;
 mod roots;
+mod route;
 mod tunnel;
 mod websocket;
 
@@ -26,16 +27,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::redirect::Policy;
 use tracing::debug;
-use url::Url;
 
 pub use environment::ConnectorEnvironment;
 pub use error::{ConnectError, ConnectorConfigError, TransportError};
 pub use fetch::FetchError;
 pub use network::{Connecting, Network, NetworkIo};
+pub use route::{ProxyAddress, Route};
 pub use websocket::{WebSocket, WebSocketIo, new_request_id};
 
 use self::proxies::Proxies;
@@ -64,7 +64,9 @@ pub struct Connector {
     plain_tunnel: Option<Arc<Matcher>>,
     /// Whether all other plain websockets need no proxy.
     plain_is_direct: bool,
+    /// Tells which proxy applies, for people.
     proxies: Arc<Matcher>,
+    /// Which authorities are trusted, in words.
     authorities: Arc<str>,
     websocket_timeout: Duration,
     environment: Arc<ConnectorEnvironment>,
@@ -161,18 +163,6 @@ impl Connector {
 }
 
 impl Connector {
-    /// The proxy that requests to `url`, `http`, `https`, `ws` or `wss`, go through.
-    pub(crate) fn proxy_for(&self, url: &Url) -> Option<Uri> {
-        let scheme = match url.scheme() {
-            "ws" => "http",
-            "wss" => "https",
-            other => other,
-        };
-        let rest = url.as_str().split_once(':')?.1;
-        let target: Uri = format!("{scheme}:{rest}").parse().ok()?;
-        Some(self.proxies.intercept(&target)?.uri().clone())
-    }
-
     /// Which certificate authorities are trusted, in words.
     pub(crate) fn authorities(&self) -> &str {
         &self.authorities

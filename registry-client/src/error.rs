@@ -12,7 +12,7 @@ use relay_proto::ids::IdError;
 
 use crate::auth::CredentialError;
 use crate::bundle::RendezvousUrlError;
-use crate::connector::TransportError;
+use crate::connector::{ProxyAddress, TransportError};
 use crate::limits;
 use crate::registry_url::RegistryUrlError;
 use crate::wire::{PublicKeyTextError, code};
@@ -100,6 +100,8 @@ pub struct Failure {
     pub message: Option<String>,
     /// The time that the registry asks to wait.
     pub retry_after: Option<Duration>,
+    /// The proxy that may have answered in the registry's place, which is so without TLS.
+    pub proxy: Option<ProxyAddress>,
 }
 
 /// Where in a JSON text something is wrong: the values are left out, as they may be secret.
@@ -216,6 +218,9 @@ impl fmt::Display for Failure {
         {
             Some(code) => write!(f, ", {code})")?,
             None => f.write_str(")")?,
+        }
+        if let Some(proxy) = &self.proxy {
+            write!(f, " through proxy {proxy}")?;
         }
         match &self.message {
             Some(message) => write!(f, ": {message}"),

@@ -59,8 +59,8 @@ pub use bundle::{
 #[cfg(feature = "client")]
 pub use connector::{
     ConnectError, Connecting, Connector, ConnectorConfig, ConnectorConfigError,
-    ConnectorEnvironment, FetchError, Network, NetworkIo, TransportError, WebSocket, WebSocketIo,
-    install_crypto_provider, new_request_id,
+    ConnectorEnvironment, FetchError, Network, NetworkIo, ProxyAddress, Route, TransportError,
+    WebSocket, WebSocketIo, install_crypto_provider, new_request_id,
 };
 #[cfg(feature = "client")]
 pub use error::{BodyError, Failure, RegistryError};

@@ -108,6 +108,15 @@ impl RegistryUrl {
         }
     }
 
+    /// Returns whether nobody on the way can read or answer a call.
+    pub(crate) fn is_tls(&self) -> bool {
+        self.url.scheme() == "https"
+    }
+
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// Returns host and port.
     pub fn host(&self) -> String {
         authority(&self.url)

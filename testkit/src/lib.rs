@@ -14,10 +14,12 @@
 //! | [`web`] | a web server that says what it was asked |
 //! | [`issuer`] | an identity provider that signs tokens and publishes its keys |
 //! | [`workspace`] | the project directory that commands run in |
+//! | [`forward_proxy`] | the only way out of a network: an HTTP proxy with credentials |
 //! | [`faults`] | a proxy that harms connections, a registry that lies, raw websocket clients |
 
 pub mod admin;
 pub mod faults;
+pub mod forward_proxy;
 pub mod issuer;
 pub mod model;
 pub mod peer;

@@ -3,15 +3,22 @@
 use std::error::Error;
 
 use exec_proto::rpc::RpcError;
+use registry_client::ProxyAddress;
 use url::Url;
 
 use crate::events::Chain;
 
-/// A request that got no answer.
-pub(super) fn not_sent(url: &Url, error: &reqwest::Error) -> RpcError {
+/// A request that got no answer, through `proxy` if that was on the way.
+pub(super) fn not_sent(
+    url: &Url,
+    proxy: Option<&ProxyAddress>,
+    error: &reqwest::Error,
+) -> RpcError {
+    let proxy = proxy.map(|proxy| format!(" through proxy {proxy}"));
     RpcError::internal(format!(
-        "http/request failed: error sending request for url ({}){}",
+        "http/request failed: error sending request for url ({}){}{}",
         shown(url),
+        proxy.unwrap_or_default(),
         causes(error)
     ))
 }

@@ -113,7 +113,8 @@ impl HttpClient {
         policy: RedirectPolicy,
         deadline: Deadline,
     ) -> Result<Response, RpcError> {
-        let client = self.connector()?.http();
+        let connector = self.connector()?;
+        let client = connector.http();
         let mut hop = redirect::Hop::from(checked);
         let is_upload = upload.is_some();
         if is_upload {
@@ -145,7 +146,10 @@ impl HttpClient {
                 builder = builder.timeout(remaining);
             }
             let response = builder.send().await.map_err(|error| {
-                deadline.explain(error, |cause| error::not_sent(&hop.url, &cause))
+                let proxy = connector.proxy_for(&hop.url);
+                deadline.explain(error, |cause| {
+                    error::not_sent(&hop.url, proxy.as_ref(), &cause)
+                })
             })?;
             self.cookies
                 .store(&hop.url, response.headers(), SystemTime::now());

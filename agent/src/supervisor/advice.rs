@@ -5,6 +5,9 @@ use registry_client::{ConnectError, RegistryError, TransportError};
 /// For a registry call that failed.
 pub(super) fn for_registry(error: &RegistryError) -> &'static str {
     match error {
+        RegistryError::Authentication(failure) if failure.proxy.is_some() => {
+            "the token is wrong, expired, or not for this environment, or the proxy refuses the call"
+        }
         RegistryError::Authentication(_) => {
             "the token is wrong, expired, or not for this environment; replace it"
         }

@@ -16,7 +16,7 @@ mod carrier;
 use std::sync::Arc;
 
 use rand::{SeedableRng, rngs::StdRng};
-use registry_client::{Bundle, Connector, RegistryClient, RegistryError, WebSocket, wire};
+use registry_client::{Bundle, Connector, Failure, RegistryClient, RegistryError, WebSocket, wire};
 use relay_driver::{OpenFailure, OpenRequest};
 use relay_proto::{
     CloseReason, Connection, ConnectionConfig, Identity, Reliability,
@@ -193,15 +193,16 @@ fn registry_error(host: &str, environment: &EnvironmentId, error: RegistryError)
         RegistryError::Authentication(failure) => {
             let why = failure.message.as_ref().map(|why| format!("{why}; "));
             Error::Refused(format!(
-                "the registry refused the token ({}): {}check that it is a harness token for {host}",
+                "the registry refused the token ({}): {}check that it is a harness token for {host}{}",
                 failure.status,
                 why.unwrap_or_default(),
+                or_proxy(failure)
             ))
         }
         RegistryError::Status(failure) if failure.status == 404 => {
             Error::UnknownEnvironment(format!(
-                "environment {} is not known to the registry at {host}",
-                environment
+                "environment {environment} is not known to the registry at {host}{}",
+                or_proxy(failure)
             ))
         }
         RegistryError::Status(failure)
@@ -217,6 +218,14 @@ fn registry_error(host: &str, environment: &EnvironmentId, error: RegistryError)
         },
         RegistryError::Url(_) => Error::Misuse(chain(&error)),
         _ => Error::Protocol(chain(&error)),
+    }
+}
+
+/// Who else may have answered.
+fn or_proxy(failure: &Failure) -> String {
+    match &failure.proxy {
+        Some(proxy) => format!(" (or proxy {proxy} has answered in its place)"),
+        None => String::new(),
     }
 }
 
@@ -236,7 +245,6 @@ fn secret_seed() -> Result<[u8; 32], Error> {
 
 #[cfg(test)]
 mod tests {
-    use registry_client::Failure;
 
     use super::*;
 
@@ -247,6 +255,7 @@ mod tests {
             code,
             message: None,
             retry_after: None,
+            proxy: None,
         }
     }
 

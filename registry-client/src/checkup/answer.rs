@@ -30,11 +30,12 @@ pub(super) async fn ask(
     headers: HeaderMap,
     body: &impl Serialize,
 ) -> Result<Answer, TransportError> {
-    let broken = |error| TransportError::from_reqwest(base.host(), error);
+    let route = connector.route(base.url());
+    let broken = |error| TransportError::from_reqwest(route.clone(), error);
     let url = base
         .call(call, environment)
         .map_err(|error| TransportError::Broken {
-            host: base.host(),
+            route: route.clone(),
             source: error.into(),
         })?;
     let request = connector
@@ -47,7 +48,7 @@ pub(super) async fn ask(
     let answered = SystemTime::now();
     let status = response.status();
     if status == http::StatusCode::PROXY_AUTHENTICATION_REQUIRED {
-        return Err(TransportError::ProxyCredentials { host: base.host() });
+        return Err(TransportError::ProxyCredentials { route });
     }
     let date = response.headers().get(DATE);
     let date = date.and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());

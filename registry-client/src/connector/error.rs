@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use super::Route;
 use crate::bundle::RendezvousUrlError;
 use crate::wire::RejectionReason;
 
@@ -49,51 +50,51 @@ pub enum ConnectorConfigError {
 #[non_exhaustive]
 pub enum TransportError {
     /// The proxy wants other credentials than the ones in its URL, or any at all.
-    #[error("proxy refused the connection to {host}: proxy authorization required")]
+    #[error("{}", route.refused())]
     ProxyCredentials {
-        /// Host and port of the destination.
-        host: String,
+        /// The destination, and the way there.
+        route: Route,
     },
     /// No trusted authority vouches for the server, or its certificate is for another name.
     #[error(
-        "certificate of {host} is not trusted; add a private authority with the ca file option \
+        "certificate of {route} is not trusted; add a private authority with the ca file option \
          or CODEX_CA_CERTIFICATE"
     )]
     UntrustedCertificate {
-        /// Host and port of the destination.
-        host: String,
+        /// The destination, and the way there.
+        route: Route,
         /// What is wrong with the certificate.
         source: rustls::Error,
     },
     /// TLS failed otherwise.
-    #[error("tls with {host} failed")]
+    #[error("tls with {route} failed")]
     Tls {
-        /// Host and port of the destination.
-        host: String,
+        /// The destination, and the way there.
+        route: Route,
         /// What went wrong.
         source: rustls::Error,
     },
     /// The destination, or the proxy on the way to it, cannot be reached.
-    #[error("failed to connect to {host}")]
+    #[error("failed to connect to {route}")]
     Connect {
-        /// Host and port of the destination.
-        host: String,
+        /// The destination, and the way there.
+        route: Route,
         /// What went wrong.
         source: Box<dyn Error + Send + Sync>,
     },
     /// The connection broke or made no sense after it had been opened.
-    #[error("connection to {host} broke")]
+    #[error("connection to {route} broke")]
     Broken {
-        /// Host and port of the destination.
-        host: String,
+        /// The destination, and the way there.
+        route: Route,
         /// What went wrong.
         source: Box<dyn Error + Send + Sync>,
     },
     /// The time was up.
-    #[error("no answer from {host} within {limit:?}")]
+    #[error("no answer from {route} within {limit:?}")]
     Timeout {
-        /// Host and port of the destination.
-        host: String,
+        /// The destination, and the way there.
+        route: Route,
         /// The time that was given.
         limit: Duration,
     },
@@ -149,28 +150,30 @@ impl TransportError {
     }
 
     /// Sorts an error of the HTTP library by its chain of sources.
-    pub(crate) fn from_reqwest(host: String, error: reqwest::Error) -> Self {
+    pub(crate) fn from_reqwest(route: Route, error: reqwest::Error) -> Self {
         // The URL may be a signed one, and the library's text would show it.
         let source = error.without_url();
         if let Some(tls) = find_in_chain::<rustls::Error>(&source) {
             let source = tls.clone();
             return match source {
-                rustls::Error::InvalidCertificate(_) => Self::UntrustedCertificate { host, source },
-                _ => Self::Tls { host, source },
+                rustls::Error::InvalidCertificate(_) => {
+                    Self::UntrustedCertificate { route, source }
+                }
+                _ => Self::Tls { route, source },
             };
         }
         // The tunnel's error type is private to the HTTP library; a test holds this text fast.
         if chain(&source).any(|error| error.to_string().contains("proxy authorization required")) {
-            return Self::ProxyCredentials { host };
+            return Self::ProxyCredentials { route };
         }
         if source.is_connect() {
             return Self::Connect {
-                host,
+                route,
                 source: source.into(),
             };
         }
         Self::Broken {
-            host,
+            route,
             source: source.into(),
         }
     }

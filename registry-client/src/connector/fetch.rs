@@ -52,30 +52,27 @@ impl Connector {
         timeout: Duration,
     ) -> Result<Vec<u8>, FetchError> {
         let Ok(result) = tokio::time::timeout(timeout, self.exchange(url, limit)).await else {
-            let host = authority(url);
-            return Err(TransportError::Timeout {
-                host,
-                limit: timeout,
-            }
-            .into());
+            let (route, limit) = (self.route(url), timeout);
+            return Err(TransportError::Timeout { route, limit }.into());
         };
         result
     }
 
     async fn exchange(&self, url: &Url, limit: usize) -> Result<Vec<u8>, FetchError> {
         let host = || authority(url);
-        let broken = |error| TransportError::from_reqwest(host(), error);
+        let broken = |error| TransportError::from_reqwest(self.route(url), error);
         let request = self
             .http()
             .get(url.clone())
             .header(header::ACCEPT, HeaderValue::from_static("application/json"))
             .build()
             .map_err(broken)?;
-        let mut response = self.send(host(), request).await?;
+        let mut response = self.send(request).await?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-                return Err(TransportError::ProxyCredentials { host: host() }.into());
+                let route = self.route(url);
+                return Err(TransportError::ProxyCredentials { route }.into());
             }
             status => {
                 return Err(FetchError::Status {

@@ -20,9 +20,9 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use url::Url;
 
-use super::Connector;
 use super::error::TransportError;
 use super::tunnel::{alongside, origin_form};
+use super::{Connector, Route};
 use crate::bundle::authority;
 use crate::limits;
 
@@ -88,27 +88,27 @@ impl Connector {
     /// what is read of it.
     pub(crate) async fn send(
         &self,
-        host: String,
         request: reqwest::Request,
     ) -> Result<reqwest::Response, TransportError> {
+        let route = self.route(request.url());
         match &self.network {
             None => {
                 let sent = self.http.execute(request).await;
-                sent.map_err(|error| TransportError::from_reqwest(host, error))
+                sent.map_err(|error| TransportError::from_reqwest(route, error))
             }
-            Some(network) => call(network, host, request).await,
+            Some(network) => call(network, &route, request).await,
         }
     }
 }
 
-/// Opens a connection to the host of `target`, which is called `host`.
+/// Opens a connection to the host of `target`.
 pub(super) async fn open(
     network: &Arc<dyn Network>,
     target: &Url,
-    host: &str,
+    route: &Route,
 ) -> Result<NetworkIo, TransportError> {
     let failed = |source: io::Error| TransportError::Connect {
-        host: host.to_owned(),
+        route: route.clone(),
         source: source.into(),
     };
     let (Some(name), Some(port), "http") = (
@@ -124,11 +124,11 @@ pub(super) async fn open(
 /// One request and its answer, on a connection of their own.
 async fn call(
     network: &Arc<dyn Network>,
-    host: String,
+    route: &Route,
     request: reqwest::Request,
 ) -> Result<reqwest::Response, TransportError> {
     let broken = |source: Box<dyn std::error::Error + Send + Sync>| TransportError::Broken {
-        host: host.clone(),
+        route: route.clone(),
         source,
     };
     let target = request.url().clone();
@@ -141,7 +141,7 @@ async fn call(
     let name = HeaderValue::from_str(&authority(&target)).map_err(|error| broken(error.into()))?;
     request.headers_mut().insert(HOST, name);
 
-    let io = open(network, &target, &host).await?;
+    let io = open(network, &target, route).await?;
     let handshake = http1::handshake(TokioIo::new(io)).await;
     let (mut sender, connection) = handshake.map_err(|error| broken(error.into()))?;
     let exchange = async {

@@ -31,6 +31,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use url::Url;
 
+use super::Route;
 use super::error::{ConnectError, TransportError};
 use crate::bundle::authority;
 use crate::limits;
@@ -41,11 +42,13 @@ use crate::limits;
 pub(super) async fn upgrade(
     proxy: &Intercept,
     target: &Url,
+    route: &Route,
     headers: HeaderMap,
     check: impl FnOnce(StatusCode, &HeaderMap) -> Result<(), ConnectError>,
 ) -> Result<reqwest::Upgraded, ConnectError> {
-    let tunnel = open(proxy, target).await?;
-    take_over(TokioIo::new(TokioIo::new(tunnel)), target, headers, check).await
+    let tunnel = open(proxy, target, route).await?;
+    let io = TokioIo::new(TokioIo::new(tunnel));
+    take_over(io, target, route, headers, check).await
 }
 
 /// Sends the upgrade request over `io`, a connection to the host of `target`, and returns the
@@ -53,17 +56,18 @@ pub(super) async fn upgrade(
 pub(super) async fn take_over(
     io: impl Read + Write + Unpin + Send + 'static,
     target: &Url,
+    route: &Route,
     headers: HeaderMap,
     check: impl FnOnce(StatusCode, &HeaderMap) -> Result<(), ConnectError>,
 ) -> Result<reqwest::Upgraded, ConnectError> {
     let host = authority(target);
     let request = request(Method::GET, &origin_form(target), &host, headers).map_err(|source| {
         TransportError::Broken {
-            host: host.clone(),
+            route: route.clone(),
             source: source.into(),
         }
     })?;
-    let stream = exchange(&host, io, request, check).await?;
+    let stream = exchange(route, io, request, check).await?;
     Ok(reqwest::Upgraded::from(stream))
 }
 
@@ -78,6 +82,7 @@ pub(super) fn origin_form(url: &Url) -> String {
 /// Opens the connection itself, and sends the upgrade request over it.
 pub(super) async fn upgrade_directly(
     target: &Url,
+    route: &Route,
     headers: HeaderMap,
     check: impl FnOnce(StatusCode, &HeaderMap) -> Result<(), ConnectError>,
 ) -> Result<reqwest::Upgraded, ConnectError> {
@@ -86,10 +91,10 @@ pub(super) async fn upgrade_directly(
     let stream = dial(name.trim_matches(['[', ']']), port)
         .await
         .map_err(|error| TransportError::Connect {
-            host: authority(target),
+            route: route.clone(),
             source: error.into(),
         })?;
-    take_over(TokioIo::new(stream), target, headers, check).await
+    take_over(TokioIo::new(stream), target, route, headers, check).await
 }
 
 async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
@@ -99,10 +104,9 @@ async fn dial(host: &str, port: u16) -> io::Result<TcpStream> {
 }
 
 /// Asks the proxy for a tunnel to the host and port of `target`.
-async fn open(proxy: &Intercept, target: &Url) -> Result<Upgraded, ConnectError> {
-    let host = authority(target);
+async fn open(proxy: &Intercept, target: &Url, route: &Route) -> Result<Upgraded, ConnectError> {
     let failed = |source: Box<dyn std::error::Error + Send + Sync>| TransportError::Connect {
-        host: host.clone(),
+        route: route.clone(),
         source,
     };
     let address = proxy
@@ -126,14 +130,15 @@ async fn open(proxy: &Intercept, target: &Url) -> Result<Upgraded, ConnectError>
         .map_err(|error| failed(error.into()))?;
     let check = |status: StatusCode, _: &HeaderMap| match status {
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
-            Err(TransportError::ProxyCredentials { host: host.clone() }.into())
+            let route = route.clone();
+            Err(TransportError::ProxyCredentials { route }.into())
         }
         status if status.is_success() => Ok(()),
         status => {
             Err(failed(format!("proxy refused the tunnel with status {status}").into()).into())
         }
     };
-    exchange(&host, TokioIo::new(stream), request, check).await
+    exchange(route, TokioIo::new(stream), request, check).await
 }
 
 /// What the HTTP library does to its own sockets, and what it cannot do.
@@ -154,13 +159,13 @@ fn set_options(stream: &TcpStream) -> io::Result<()> {
 
 /// Sends one request and takes over the connection after its answer.
 async fn exchange(
-    host: &str,
+    route: &Route,
     io: impl Read + Write + Unpin + Send + 'static,
     request: Request<String>,
     check: impl FnOnce(StatusCode, &HeaderMap) -> Result<(), ConnectError>,
 ) -> Result<Upgraded, ConnectError> {
     let broken = |source: hyper::Error| TransportError::Broken {
-        host: host.to_owned(),
+        route: route.clone(),
         source: source.into(),
     };
     let (mut sender, connection) = http1::handshake(io).await.map_err(broken)?;

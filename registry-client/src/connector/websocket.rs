@@ -27,7 +27,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use url::Url;
 
 use super::error::{ConnectError, TransportError};
-use super::{Connector, network, tunnel};
+use super::{Connector, Route, network, tunnel};
 use crate::bundle::RendezvousUrl;
 use crate::limits;
 use crate::retry_after;
@@ -59,19 +59,18 @@ impl Connector {
         headers: HeaderMap,
     ) -> Result<WebSocket, ConnectError> {
         let limit = self.websocket_timeout;
-        match tokio::time::timeout(limit, self.upgrade(url, headers)).await {
+        let target = url.as_http()?;
+        let route = self.route(&target);
+        match tokio::time::timeout(limit, self.upgrade(target, &route, headers)).await {
             Ok(result) => result,
-            Err(_) => Err(TransportError::Timeout {
-                host: url.host(),
-                limit,
-            }
-            .into()),
+            Err(_) => Err(TransportError::Timeout { route, limit }.into()),
         }
     }
 
     async fn upgrade(
         &self,
-        url: &RendezvousUrl,
+        target: Url,
+        route: &Route,
         mut headers: HeaderMap,
     ) -> Result<WebSocket, ConnectError> {
         let key = generate_key();
@@ -84,26 +83,25 @@ impl Connector {
                 problem: "unusable key",
             })?,
         );
-        let target = url.as_http()?;
         let stream = match (&self.network, self.tunnel_for(&target)) {
             (Some(network), _) => {
-                let check = |status, headers: &HeaderMap| check(url, status, headers, &key);
-                let io = network::open(network, &target, &url.host()).await?;
-                tunnel::take_over(TokioIo::new(io), &target, headers, check).await?
+                let check = |status, headers: &HeaderMap| check(route, status, headers, &key);
+                let io = network::open(network, &target, route).await?;
+                tunnel::take_over(TokioIo::new(io), &target, route, headers, check).await?
             }
             (None, Some(proxy)) => {
-                let check = |status, headers: &HeaderMap| check(url, status, headers, &key);
-                tunnel::upgrade(&proxy, &target, headers, check).await?
+                let check = |status, headers: &HeaderMap| check(route, status, headers, &key);
+                tunnel::upgrade(&proxy, &target, route, headers, check).await?
             }
             (None, None) if target.scheme() == "http" && self.plain_is_direct => {
-                let check = |status, headers: &HeaderMap| check(url, status, headers, &key);
-                tunnel::upgrade_directly(&target, headers, check).await?
+                let check = |status, headers: &HeaderMap| check(route, status, headers, &key);
+                tunnel::upgrade_directly(&target, route, headers, check).await?
             }
             (None, None) => {
-                let broken = |error| TransportError::from_reqwest(url.host(), error);
+                let broken = |error| TransportError::from_reqwest(route.clone(), error);
                 let request = self.upgrade.get(target).headers(headers);
                 let response = request.send().await.map_err(broken)?;
-                check(url, response.status(), response.headers(), &key)?;
+                check(route, response.status(), response.headers(), &key)?;
                 response.upgrade().await.map_err(broken)?
             }
         };
@@ -144,7 +142,7 @@ fn rejection(status: StatusCode, headers: &HeaderMap) -> ConnectError {
 
 /// Decides whether an answer to the request with `key` opens the websocket.
 fn check(
-    url: &RendezvousUrl,
+    route: &Route,
     status: StatusCode,
     headers: &HeaderMap,
     key: &str,
@@ -152,7 +150,8 @@ fn check(
     if status == StatusCode::PROXY_AUTHENTICATION_REQUIRED {
         // Only a proxy answers with 407; to take it for the rendezvous's judgement of the URL
         // would start a registration.
-        return Err(TransportError::ProxyCredentials { host: url.host() }.into());
+        let route = route.clone();
+        return Err(TransportError::ProxyCredentials { route }.into());
     }
     if status != StatusCode::SWITCHING_PROTOCOLS {
         return Err(rejection(status, headers));

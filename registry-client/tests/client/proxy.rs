@@ -1,9 +1,7 @@
 //! Proxies: with credentials, without, dead, refusing, and passed by.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::process::Command;
-use std::sync::{Arc, Mutex};
 
 use futures_util::{SinkExt, StreamExt};
 use http::HeaderMap;
@@ -11,6 +9,7 @@ use registry_client::{
     ConnectError, Connector, ConnectorConfig, ConnectorEnvironment, Registration, RegistryError,
     RendezvousUrl, TransportError, WebSocket,
 };
+use testkit::forward_proxy::{CREDENTIALS, ForwardProxy, Way};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
@@ -18,123 +17,29 @@ use url::Url;
 
 use crate::support::{
     Authority, PATIENCE, Server, answer_each, chain, client_with, connector, connector_in,
-    environment, http_answer, key, read_head, register_answer,
+    environment, http_answer, key, register_answer,
 };
-
-/// `Basic` of `user` and `pa ss`.
-const CREDENTIALS: &str = "Basic dXNlcjpwYSBzcw==";
-
-/// A proxy that demands credentials and is the only one that can resolve its hosts.
-struct TestProxy {
-    server: Server,
-    requests: Arc<Mutex<Vec<String>>>,
-}
-
-impl TestProxy {
-    async fn start(hosts: &[(&str, SocketAddr)]) -> Self {
-        let hosts: HashMap<_, _> = hosts
-            .iter()
-            .map(|(host, address)| ((*host).to_owned(), *address))
-            .collect();
-        let hosts = Arc::new(hosts);
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let record = Arc::clone(&requests);
-        let server = Server::start(move |stream| {
-            let (hosts, record) = (Arc::clone(&hosts), Arc::clone(&record));
-            async move { serve(stream, &hosts, &record).await }
-        })
-        .await;
-        Self { server, requests }
-    }
-
-    fn url(&self, credentials: &str) -> Option<String> {
-        Some(format!("http://{credentials}{}", self.server.address))
-    }
-
-    /// The first lines of all requests so far.
-    fn requests(&self) -> Vec<String> {
-        self.requests.lock().expect("not poisoned").clone()
-    }
-}
-
-async fn serve(
-    mut stream: TcpStream,
-    hosts: &HashMap<String, SocketAddr>,
-    record: &Mutex<Vec<String>>,
-) {
-    let head = read_head(&mut stream).await;
-    let Some((first, rest)) = head.split_once("\r\n") else {
-        return;
-    };
-    record.lock().expect("not poisoned").push(first.to_owned());
-    let authorized = rest.lines().any(|line| {
-        line.split_once(": ").is_some_and(|(name, value)| {
-            name.eq_ignore_ascii_case("proxy-authorization") && value == CREDENTIALS
-        })
-    });
-    if !authorized {
-        let answer = http_answer("407 Proxy Authentication Required", "", "");
-        let _ = stream.write_all(answer.as_bytes()).await;
-        return;
-    }
-    let target = first.split(' ').nth(1).expect("a target");
-    let (host, opening) = match target.strip_prefix("http://") {
-        // The absolute form: handed on in the origin form, without the hop's own header.
-        Some(absolute) => {
-            let (host, path) = absolute.split_once('/').expect("a path");
-            let method = first.split(' ').next().expect("a method");
-            let headers: Vec<_> = rest
-                .lines()
-                .filter(|line| !line.to_ascii_lowercase().starts_with("proxy-authorization"))
-                .collect();
-            (
-                host,
-                format!("{method} /{path} HTTP/1.1\r\n{}\r\n", headers.join("\r\n")),
-            )
-        }
-        None => (target, String::new()),
-    };
-    let Some(address) = hosts.get(host) else {
-        let answer = http_answer("403 Forbidden", "", "");
-        let _ = stream.write_all(answer.as_bytes()).await;
-        return;
-    };
-    let mut upstream = TcpStream::connect(address)
-        .await
-        .expect("the target listens");
-    if opening.is_empty() {
-        stream
-            .write_all(b"HTTP/1.1 200 OK\r\n\r\n")
-            .await
-            .expect("written");
-    } else {
-        upstream
-            .write_all(opening.as_bytes())
-            .await
-            .expect("written");
-    }
-    let _ = copy_bidirectional(&mut stream, &mut upstream).await;
-}
 
 /// A registry and a rendezvous, with or without TLS, and a proxy that knows them by name.
 struct World {
     authority: Option<Authority>,
     registry: Server,
     rendezvous: Server,
-    proxy: TestProxy,
+    proxy: ForwardProxy,
 }
 
 impl World {
     async fn start(authority: Option<Authority>) -> Self {
         let registry = Part::Registry.start(authority.as_ref()).await;
         let rendezvous = Part::Rendezvous.start(authority.as_ref()).await;
-        let proxy = TestProxy::start(&[
-            ("registry.test:443", registry.address),
-            ("rendezvous.test:443", rendezvous.address),
-            ("registry.test", registry.address),
-            ("rendezvous.test:80", rendezvous.address),
-        ])
-        .await;
+        let proxy = ForwardProxy::start().await.expect("loopback");
+        for port in [80, 443] {
+            proxy.lead(format!("registry.test:{port}"), Way::To(registry.address));
+            proxy.lead(
+                format!("rendezvous.test:{port}"),
+                Way::To(rendezvous.address),
+            );
+        }
         Self {
             authority,
             registry,
@@ -145,8 +50,8 @@ impl World {
 
     fn variables(&self, credentials: &str) -> ConnectorEnvironment {
         ConnectorEnvironment {
-            https_proxy: self.proxy.url(credentials),
-            http_proxy: self.proxy.url(credentials),
+            https_proxy: Some(self.proxy.url_with(credentials)),
+            http_proxy: Some(self.proxy.url_with(credentials)),
             ..ConnectorEnvironment::empty()
         }
     }
@@ -240,7 +145,7 @@ async fn echo(mut socket: WebSocket) {
 #[tokio::test]
 async fn tls_destinations_are_tunneled_with_the_credentials_of_the_proxy_url() {
     let world = World::start(World::tls()).await;
-    let connector = world.connector(world.variables("user:pa%20ss@"));
+    let connector = world.connector(world.variables(CREDENTIALS));
     let registration = world.register(&connector).await.expect("registered");
     assert_eq!(registration.registration.as_str(), "reg-1");
     echo(world.open(&connector).await.expect("open")).await;
@@ -262,7 +167,7 @@ async fn documents_are_fetched_through_the_proxy() {
         let tls = if authority.is_some() { "s" } else { "" };
         let world = World::start(authority).await;
         let url = Url::parse(&format!("http{tls}://registry.test/keys")).expect("a url");
-        let connector = world.connector(world.variables("user:pa%20ss@"));
+        let connector = world.connector(world.variables(CREDENTIALS));
         let fetched = connector.fetch(&url, 10_000, PATIENCE).await;
         assert!(!fetched.expect("fetched").is_empty());
         let refused = world.connector(world.variables("user:wrong@"));
@@ -277,7 +182,7 @@ async fn documents_are_fetched_through_the_proxy() {
 #[tokio::test]
 async fn plain_calls_are_forwarded_and_plain_websockets_tunneled() {
     let world = World::start(None).await;
-    let connector = world.connector(world.variables("user:pa%20ss@"));
+    let connector = world.connector(world.variables(CREDENTIALS));
     world.register(&connector).await.expect("registered");
     echo(world.open(&connector).await.expect("open")).await;
     assert_eq!(
@@ -294,7 +199,7 @@ async fn all_proxy_applies_to_both_schemes() {
     for authority in [World::tls(), None] {
         let world = World::start(authority).await;
         let connector = world.connector(ConnectorEnvironment {
-            all_proxy: world.proxy.url("user:pa%20ss@"),
+            all_proxy: Some(world.proxy.url()),
             ..ConnectorEnvironment::empty()
         });
         world.register(&connector).await.expect("registered");
@@ -324,7 +229,9 @@ async fn socks_proxies_resolve_names_and_get_the_credentials() {
                     chain(&registered.expect_err("wrong password")),
                     chain(&opened.expect_err("wrong password")),
                 ] {
+                    let proxy = format!("through proxy socks5h://{}", socks.address);
                     assert!(text.contains("failed to connect to r"), "{text}");
+                    assert!(text.contains(&proxy), "{text}");
                     assert!(!text.contains("s3cr3t"), "{text}");
                 }
             }
@@ -390,8 +297,10 @@ async fn missing_and_wrong_proxy_credentials_are_a_clear_error() {
         let world = World::start(authority).await;
         for credentials in ["", "user:s3cr3t@"] {
             let connector = world.connector(world.variables(credentials));
+            let shown = format!("proxy {} refused", world.proxy.url_with(""));
             let error = world.register(&connector).await.expect_err("407");
             let text = chain(&error);
+            assert!(text.contains(&shown), "{text}");
             assert!(
                 text.contains("registry.test: proxy authorization required"),
                 "{text}"
@@ -404,6 +313,7 @@ async fn missing_and_wrong_proxy_credentials_are_a_clear_error() {
 
             let error = world.open(&connector).await.expect_err("407");
             let text = chain(&error);
+            assert!(text.contains(&shown), "{text}");
             assert!(
                 text.contains("rendezvous.test: proxy authorization required"),
                 "{text}"
@@ -429,11 +339,15 @@ async fn a_proxy_that_refuses_or_is_dead_is_never_passed_by() {
         let registry = Part::Registry.start(None).await;
         let rendezvous = Part::Rendezvous.start(None).await;
         // Knows no host at all, and answers 403.
-        let refusing = TestProxy::start(&[]).await;
-        let dead = TestProxy::start(&[]).await;
-        let urls = [refusing.url("user:pa%20ss@"), dead.url("user:pa%20ss@")];
-        drop(dead);
+        let refusing = ForwardProxy::start().await.expect("loopback");
+        // Bound, so that nobody else listens there, and not listening.
+        let dead = tokio::net::TcpSocket::new_v4().expect("a socket");
+        dead.bind(([127, 0, 0, 1], 0).into()).expect("loopback");
+        let address = dead.local_addr().expect("bound");
+        let urls = [refusing.url(), format!("http://{CREDENTIALS}{address}")];
         for url in urls {
+            let shown = url.replace(CREDENTIALS, "");
+            let url = Some(url);
             let connector = connector_in(ConnectorEnvironment {
                 https_proxy: url.clone(),
                 http_proxy: url,
@@ -447,6 +361,7 @@ async fn a_proxy_that_refuses_or_is_dead_is_never_passed_by() {
                 "{}",
                 chain(&error)
             );
+            assert_names_proxy(&chain(&error), &shown);
 
             let url = format!("{}/?sig=s3cr3t", rendezvous.url(&format!("ws{scheme}")));
             let url = RendezvousUrl::parse(&url).expect("usable");
@@ -457,9 +372,18 @@ async fn a_proxy_that_refuses_or_is_dead_is_never_passed_by() {
             assert_eq!((error.reason(), error.is_retryable()), ("connect", true));
             assert!(!error.needs_new_url());
             assert!(!chain(&error).contains("s3cr3t"), "{}", chain(&error));
+            assert_names_proxy(&chain(&error), &shown);
         }
         assert_eq!((registry.connections(), rendezvous.connections()), (0, 0));
     }
+}
+
+fn assert_names_proxy(text: &str, shown: &str) {
+    assert!(text.contains(shown), "{text}");
+    assert!(
+        !text.contains("pa%20ss") && !text.contains("pa ss"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -468,7 +392,7 @@ async fn no_proxy_is_obeyed_for_calls_and_websockets() {
         let world = World::start(None).await;
         let connector = world.connector(ConnectorEnvironment {
             no_proxy: Some(list.to_owned()),
-            ..world.variables("user:pa%20ss@")
+            ..world.variables(CREDENTIALS)
         });
         let client = client_with(connector.clone(), &world.registry.url("http"));
         client

@@ -205,8 +205,12 @@ impl Cloud {
         let seen = self.events_so_far();
         let mut child = executor.spawn()?;
         let ended = tokio::select! {
-            online = self.executor_online(seen) => return online.map(|()| child),
-            ended = child.ended(DEADLINE) => ended?,
+            online = self.executor_online(seen) => {
+                online.with_context(|| child.stderr().text())?;
+                return Ok(child);
+            }
+            // Later than that, so that the text is there.
+            ended = child.ended(2 * DEADLINE) => ended?,
         };
         bail!(
             "the executor ended with {ended}:\n{}",

@@ -23,6 +23,7 @@ mod forwarder;
 mod interop;
 mod network;
 mod oidc;
+mod outbound;
 mod readme;
 mod sandbox;
 mod session;
