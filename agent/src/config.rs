@@ -18,7 +18,10 @@ use relay_proto::ids::EnvironmentId;
 use settings::{Layers, Period, Source};
 
 pub use schema::PROGRAM;
-use telemetry::logging::LogFormat;
+use telemetry::{
+    logging::LogFormat,
+    plan::{Found, Plan},
+};
 
 use crate::{
     cli::Options,
@@ -57,6 +60,8 @@ pub struct Settings {
     pub admin_listen: Option<SocketAddr>,
     /// What log lines look like.
     pub log_format: LogFormat,
+    /// Where spans and numbers go.
+    pub export: Found,
 }
 
 /// What is kept of the output of processes, where the default is not wanted.
@@ -198,6 +203,14 @@ impl Settings {
             .grace_period
             .map_or(DEFAULT_GRACE_PERIOD, Period::get);
         let admin_listen = options.admin_listen.map(|address| address.0);
+        let export = Plan::find(options.otlp_endpoint.as_deref(), &|name| {
+            layers.variable(name)
+        });
+        let export = export.unwrap_or_else(|problem| {
+            let name = layers.name_of("otlp_endpoint");
+            layers.problem(format!("{name} cannot be used: {problem}"));
+            Found::default()
+        });
         let log_format = options.log_format.unwrap_or_default();
         let mode = if is_remote(&options, layers) {
             remote::resolve(options, layers, has_secret)
@@ -219,6 +232,7 @@ impl Settings {
             grace_period,
             admin_listen,
             log_format,
+            export,
         })
     }
 }

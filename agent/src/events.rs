@@ -177,6 +177,11 @@ pub(crate) fn executor_credential(first: bool) {
     }
 }
 
+/// Spans or numbers are not exported although a variable speaks of that.
+pub fn export_differs(what: &str) {
+    warn!("{what}");
+}
+
 /// Operators are answered.
 pub(crate) fn admin_listening(address: SocketAddr) {
     info!(%address, "admin listener");

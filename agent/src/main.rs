@@ -7,12 +7,12 @@ use std::{
 
 use agent::{
     cli::{self, Cli, Command, Options},
-    config, credential, doctor, first_process,
+    config, credential, doctor, events, first_process,
     program::{self, Failure},
     sandbox,
 };
 use secrecy::SecretString;
-use telemetry::logging::Logging;
+use telemetry::{export::Export, logging::Logging};
 
 fn main() -> ExitCode {
     if let Some(code) = sandbox::run_if_first_process() {
@@ -55,18 +55,31 @@ fn main() -> ExitCode {
     if check {
         return ExitCode::SUCCESS;
     }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&Failure::Runtime(error.into())),
+    };
+    let plan = settings.export.plan.clone();
+    let client = || program::export_client(&settings);
+    let (name, version) = (env!("CARGO_BIN_NAME"), env!("CARGO_PKG_VERSION"));
+    let mut export = match Export::start(name, version, plan, client, runtime.handle()) {
+        Ok(export) => export,
+        Err(problem) => return fail(&Failure::Configuration(vec![problem])),
+    };
     Logging {
         variable: "RUST_LOG",
         default: "info",
         format: settings.log_format,
         targets: false,
     }
-    .start();
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&Failure::Runtime(error.into())),
-    };
-    let ended = runtime.block_on(program::run(settings, secret));
+    .start(export.as_ref().and_then(Export::layer));
+    for warning in &settings.export.warnings {
+        events::export_differs(warning);
+    }
+    let ended = runtime.block_on(program::run(settings, secret, export.as_mut()));
+    if let Some(export) = export {
+        export.finish();
+    }
     // A blocked read of standard input must not hold the process up.
     runtime.shutdown_background();
     match ended {

@@ -11,9 +11,12 @@ use std::{
 
 use anyhow::Context as _;
 use ops::{admin::Admin, notify::Notify, state::State};
-use registry_client::{Connector, ConnectorConfig, ErrorBodies, RegistryClient};
+use registry_client::{
+    Connector, ConnectorConfig, ConnectorConfigError, ErrorBodies, RegistryClient,
+};
 use relay_proto::{Identity, ids::EnvironmentId};
 use secrecy::SecretString;
+use telemetry::export::Export;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
@@ -54,7 +57,11 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// # Errors
 ///
 /// [`Failure`]. In remote mode there is none after the start.
-pub async fn run(settings: Settings, secret: Option<SecretString>) -> Result<(), Failure> {
+pub async fn run(
+    settings: Settings,
+    secret: Option<SecretString>,
+    export: Option<&mut Export>,
+) -> Result<(), Failure> {
     let signals = Signals::register()?;
     if let Err(error) = process::raise_descriptor_limit() {
         events::descriptor_limit_kept(&error);
@@ -68,6 +75,10 @@ pub async fn run(settings: Settings, secret: Option<SecretString>) -> Result<(),
     let admin = settings.admin_listen.map(Admin::bind).transpose();
     let admin = admin.context("failed to open the admin listener")?;
     let overview = Arc::new(Overview::new(Arc::clone(&state), Arc::clone(&sessions)));
+    if let Some(export) = export {
+        let overview = Arc::clone(&overview);
+        export.numbers(move || ops::admin::numbers(&*overview));
+    }
     let _showing = admin.map(|admin| {
         events::admin_listening(admin.address());
         AbortOnDropHandle::new(tokio::spawn(admin.run(overview)))
@@ -132,6 +143,23 @@ pub async fn run(settings: Settings, secret: Option<SecretString>) -> Result<(),
     };
     // Without an outcome a third signal has cut it short.
     signals.guard(&stop, work).await.unwrap_or(Ok(()))
+}
+
+/// What exports go through: as for the registry, the proxies of the environment and the authorities.
+///
+/// # Errors
+///
+/// As for the registry.
+pub fn export_client(settings: &Settings) -> Result<reqwest::Client, ConnectorConfigError> {
+    let ca_file = match &settings.mode {
+        Mode::Remote(remote) => remote.ca_file.clone(),
+        Mode::Listen { .. } => None,
+    };
+    let connector = Connector::new(ConnectorConfig {
+        ca_file,
+        ..ConnectorConfig::default()
+    })?;
+    Ok(connector.http().clone())
 }
 
 fn sessions(settings: &Settings) -> Result<Arc<Sessions>, Failure> {

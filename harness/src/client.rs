@@ -26,6 +26,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{Span, field::Empty};
 
 use crate::{
     Dial, Error, NetworkDecider,
@@ -423,6 +424,12 @@ impl Client {
         room._share = share;
         let (reply, answer) = oneshot::channel();
         let asker = asker(reply);
+        let span = telemetry::span!(
+            "client",
+            method,
+            rpc.system = "jsonrpc",
+            otel.status_code = Empty
+        );
         let call = Call {
             method,
             params,
@@ -430,6 +437,10 @@ impl Client {
             asker,
             repeated: false,
             made: Instant::now(),
+            trace: telemetry::trace::of(&span).map(|context| rpc::Trace {
+                traceparent: Some(context.parent),
+                tracestate: context.state,
+            }),
             _room: Some(room),
         };
         self.inner
@@ -441,6 +452,7 @@ impl Client {
             method,
             answer,
             shared: self.inner.shared.clone(),
+            span,
         })
     }
 
@@ -499,6 +511,8 @@ pub(crate) struct Answer {
     method: &'static str,
     answer: oneshot::Receiver<Result<rpc::Value, Error>>,
     shared: Arc<Shared>,
+    /// From the request until nobody waits for the answer any more.
+    span: Span,
 }
 
 impl Answer {
@@ -514,7 +528,10 @@ impl Answer {
     /// The same, for one that is kept until it has come.
     pub(crate) async fn wait_mut<R: DeserializeOwned>(&mut self) -> Result<R, Error> {
         let answer = (&mut self.answer).await;
-        let result = answer.map_err(|_| self.shared.ended())??;
+        let answer = answer.map_err(|_| self.shared.ended()).flatten();
+        let result = answer.inspect_err(|_| {
+            self.span.record("otel.status_code", "ERROR");
+        })?;
         let method = self.method;
         result
             .decode()

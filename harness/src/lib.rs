@@ -23,6 +23,9 @@
 //! A session that cannot be had back within the budget ends with [`Error::SessionLost`]; connect
 //! anew for another one.
 //!
+//! With the feature `otlp` (default) a request takes the context of the current `tracing` span along,
+//! given that the program exports spans through `tracing-opentelemetry` of the same version.
+//!
 //! Not here: what runs on the executor, and any policy about what may run.
 
 #![forbid(unsafe_code)]

@@ -40,6 +40,14 @@ pub trait Source: Send + Sync + 'static {
     fn status(&self) -> serde_json::Value;
 }
 
+/// What `/metrics` shows; empty if it cannot be written.
+pub fn numbers(source: &impl Source) -> String {
+    let mut text = String::new();
+    // A string takes everything.
+    let _ = encode(&mut text, &source.metrics());
+    text
+}
+
 /// A bound admin listener.
 #[derive(Debug)]
 pub struct Admin {

@@ -23,10 +23,12 @@ use relay_proto::ids::{EnvironmentId, RegistrationId, StreamId};
 use relay_proto::keys::PublicKey;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::Instrument as _;
+use tracing::field::Empty;
 
 use crate::auth::CredentialSource;
 use crate::bundle::{Authorization, Bundle, Registration, RendezvousUrl, Validation};
-use crate::connector::{Connector, Route, TransportError};
+use crate::connector::{Connector, Route, TransportError, trace_headers};
 use crate::error::{Failure, RegistryError};
 use crate::limits;
 use crate::registry_url::{Call, RegistryUrl};
@@ -226,6 +228,23 @@ impl RegistryClient {
     }
 
     async fn call<T: DeserializeOwned>(
+        &self,
+        call: Call,
+        environment: &EnvironmentId,
+        headers: HeaderMap,
+        request: &impl Serialize,
+    ) -> Result<T, RegistryError> {
+        let span = telemetry::span!("client", call.as_str(), otel.status_code = Empty);
+        let mut headers = headers;
+        trace_headers(&span, &mut headers);
+        let result = self.bounded(call, environment, headers, request);
+        result.instrument(span.clone()).await.inspect_err(|_| {
+            span.record("otel.status_code", "ERROR");
+        })
+    }
+
+    /// Makes one call, within the time that it may take.
+    async fn bounded<T: DeserializeOwned>(
         &self,
         call: Call,
         environment: &EnvironmentId,

@@ -27,9 +27,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::redirect::Policy;
-use tracing::debug;
+use tracing::{Span, debug};
 
 pub use environment::ConnectorEnvironment;
 pub use error::{ConnectError, ConnectorConfigError, TransportError};
@@ -159,6 +160,16 @@ impl Connector {
     /// Returns the environment that the connector was built from.
     pub fn environment(&self) -> &ConnectorEnvironment {
         &self.environment
+    }
+}
+
+/// Says below which span a request is made, if spans are exported.
+pub(crate) fn trace_headers(span: &Span, headers: &mut HeaderMap) {
+    let context = telemetry::trace::of(span);
+    for (name, value) in context.into_iter().flat_map(|context| context.members()) {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
     }
 }
 

@@ -215,6 +215,15 @@ impl<L: Listen> Server<L> {
         self.admin.as_ref().map(Admin::address)
     }
 
+    /// What `/metrics` would show, at any time from now on.
+    pub fn numbers(&self) -> impl Fn() -> String + Send + Sync + 'static {
+        let overview = Overview {
+            service: Arc::clone(&self.service),
+            state: Arc::new(State::new(SERVING)),
+        };
+        move || ops::admin::numbers(&overview)
+    }
+
     /// Cancelled when the server starts to drain, for whatever reason.
     pub fn draining(&self) -> CancellationToken {
         self.service.draining.clone()

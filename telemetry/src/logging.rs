@@ -4,13 +4,15 @@ use std::io::{self, IsTerminal as _};
 
 use tracing::{Level, Metadata, Subscriber, warn};
 use tracing_subscriber::{
-    EnvFilter, Layer,
+    EnvFilter, Layer, Registry,
     filter::{FilterExt as _, filter_fn},
     fmt::MakeWriter,
     layer::SubscriberExt as _,
     registry::LookupSpan,
     util::SubscriberInitExt as _,
 };
+
+use crate::trace::TARGET;
 
 /// What a line looks like.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -32,6 +34,9 @@ impl settings::Value for LogFormat {
     }
 }
 
+/// What takes spans that are exported.
+pub type SpanLayer = Box<dyn Layer<Registry> + Send + Sync>;
+
 /// How a program logs.
 #[derive(Debug, Clone, Copy)]
 pub struct Logging {
@@ -50,7 +55,9 @@ impl Logging {
     ///
     /// Whatever the variable says, the crates that handle requests are held at `info`: at finer levels
     /// they print URLs and headers, and those are credentials here.
-    pub fn start(self) {
+    ///
+    /// Spans go to `spans`, if there is something that takes them.
+    pub fn start(self, spans: Option<SpanLayer>) {
         let (filter, rejected) = match std::env::var(self.variable) {
             Err(_) => (EnvFilter::new(self.default), None),
             Ok(text) if text.trim().is_empty() => (EnvFilter::new(self.default), None),
@@ -61,7 +68,8 @@ impl Logging {
         };
         let lines = self.lines(filter, io::stderr);
         // A second call finds a subscriber in place, which is as good.
-        let _ = tracing_subscriber::registry().with(lines).try_init();
+        let layers: Vec<_> = std::iter::once(lines).chain(spans).collect();
+        let _ = tracing_subscriber::registry().with(layers).try_init();
         if let Some(error) = rejected {
             let variable = self.variable;
             warn!(%error, "{variable} is not a valid filter; using the default");
@@ -88,15 +96,16 @@ fn has_colors() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
-/// Caps the targets that could print credentials.
+/// Caps the targets that could print credentials. Spans for export are no lines.
 fn may_be_shown(metadata: &Metadata<'_>) -> bool {
-    !CAPPED.iter().any(|(capped, level)| {
-        metadata.level() > level
-            && metadata
-                .target()
-                .strip_prefix(capped)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-    })
+    metadata.target() != TARGET
+        && !CAPPED.iter().any(|(capped, level)| {
+            metadata.level() > level
+                && metadata
+                    .target()
+                    .strip_prefix(capped)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        })
 }
 
 /// Crates whose finer output shows URLs, headers or statements, and the finest level of each that does not.
@@ -167,6 +176,19 @@ mod tests {
             assert!(!text.contains("SECRET"), "{text}");
             assert_eq!(text.matches("kept:").count(), 3, "{text}");
         }
+    }
+
+    #[test]
+    fn spans_for_export_are_disabled_while_there_are_only_lines() {
+        let text = written(LogFormat::Text, || {
+            let span = crate::span!("server", "exported", field = 1);
+            assert!(span.is_disabled());
+            span.in_scope(|| tracing::info!("line"));
+        });
+        assert!(
+            text.ends_with("line\n") && !text.contains("exported"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! | [`model`] | a Responses API server that follows a script and records what reached the model |
 //! | [`processes`] | the programs under test as child processes, killed when dropped |
 //! | [`admin`] | what a program shows its operators |
+//! | [`collector`] | a stand-in for an OpenTelemetry collector |
 //! | [`peer`] | a bare JSON-RPC client of an executor that listens |
 //! | [`wiretap`] | what the programs said to the registry and the rendezvous |
 //! | [`web`] | a web server that says what it was asked |
@@ -18,6 +19,7 @@
 //! | [`faults`] | a proxy that harms connections, a registry that lies, raw websocket clients |
 
 pub mod admin;
+pub mod collector;
 pub mod faults;
 pub mod forward_proxy;
 pub mod issuer;

@@ -93,6 +93,11 @@ pub struct Options {
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
 
+    /// Base URL of an OpenTelemetry collector (OTLP over HTTP) for spans and metrics; the standard
+    /// variables OTEL_* count if it is not given
+    #[arg(long, value_name = "URL")]
+    pub otlp_endpoint: Option<String>,
+
     /// Let http/request headers use this environment variable although its name looks like a
     /// credential; may be repeated
     #[arg(long, value_name = "NAME", action = ArgAction::Append)]

@@ -24,6 +24,7 @@ pub static PROGRAM: Program = Program {
         Setting::new("grace_period", Kind::Text).or("5s"),
         Setting::new("admin_listen", Kind::Text),
         Setting::new("log_format", Kind::Text).or("text"),
+        Setting::new("otlp_endpoint", Kind::Text),
         Setting::new("concurrent_requests", Kind::Number).or("64"),
         Setting::new("http_header_env", Kind::List),
         Setting::new("no_tcp", Kind::Switch),
@@ -79,6 +80,7 @@ pub(super) fn merge(options: &mut Options, layers: &mut Layers<'_>) {
     layers.value("grace_period", &mut options.grace_period);
     layers.value("admin_listen", &mut options.admin_listen);
     layers.value("log_format", &mut options.log_format);
+    layers.value("otlp_endpoint", &mut options.otlp_endpoint);
     layers.value("concurrent_requests", &mut options.concurrent_requests);
     layers.list("http_header_env", &mut options.http_header_env);
     layers.switch("no_tcp", &mut options.no_tcp);

@@ -35,7 +35,7 @@ impl Withheld {
 }
 
 /// Upper and lower case count the same.
-const WELL_KNOWN: [&str; 143] = [
+const WELL_KNOWN: [&str; 144] = [
     // Forges, build services, package registries.
     "ACTIONS_*TOKEN*",
     "BITBUCKET_*TOKEN",
@@ -122,6 +122,7 @@ const WELL_KNOWN: [&str; 143] = [
     "VERCEL_*TOKEN",
     "VERCEL_TOKEN",
     // Secret stores, infrastructure, monitoring.
+    "OTEL_*HEADERS",
     "BWS_ACCESS_TOKEN",
     "BW_SESSION",
     "CONSUL_HTTP_TOKEN",

@@ -26,6 +26,7 @@ use rustix::buffer::spare_capacity;
 use serde::Serialize;
 use tokio::io::Interest;
 use tokio::time::Instant;
+use tracing::Span;
 
 use super::Process;
 use super::group::ExitWatch;
@@ -63,6 +64,8 @@ pub(super) struct Pump {
     answered: u64,
     /// What it may use, if somebody counts.
     limited: Option<limits::Group>,
+    /// From its start until it is closed, for those who export spans.
+    span: Span,
 }
 
 /// Whether reading relies on what the runtime knows of the descriptor.
@@ -115,12 +118,18 @@ impl Pump {
             last_event: None,
             answered: 0,
             limited: None,
+            span: Span::none(),
         })
     }
 
     /// Of a process in a group of its own, which is kept as long.
     pub(super) fn limited(self, limited: Option<limits::Group>) -> Self {
         Self { limited, ..self }
+    }
+
+    /// Of a process whose life is this span.
+    pub(super) fn traced(self, span: Span) -> Self {
+        Self { span, ..self }
     }
 
     /// Moves everything until the process is closed.
@@ -282,6 +291,7 @@ impl Pump {
     }
 
     async fn emit_exited(&self, exit_code: i32) {
+        self.span.record("process.exit.code", exit_code);
         let confined = self.process.group.is_confined();
         let noticed = self.exit.has_notice();
         let (denied, seq) = self.process.update(|log| {

@@ -24,6 +24,7 @@ use exec_proto::process::{CloseStdinParams, StartParams, WriteParams, WriteStatu
 use tokio::sync::oneshot;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
+use tracing::Span;
 
 use super::group::ProcessGroup;
 use super::pump::Pump;
@@ -266,6 +267,7 @@ impl ProcessTable {
         mut spawned: Spawned,
         gateway: Option<Gateway>,
         limited: Option<limits::Group>,
+        span: Span,
     ) -> std::io::Result<StartGate> {
         let (stdin, writer) = match spawned.input.take() {
             Some(fd) => {
@@ -295,7 +297,7 @@ impl ProcessTable {
         ));
         let attachment = Arc::clone(&self.attachment);
         let pump = Pump::new(Arc::clone(&process), attachment, exit, outputs, writer)?;
-        let pump = pump.limited(limited);
+        let pump = pump.limited(limited).traced(span);
 
         let mut entries = self.entries();
         let before = entries

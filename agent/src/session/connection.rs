@@ -14,7 +14,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use exec_proto::http::RequestParams;
 use exec_proto::initialize::{self, InitializeParams, InitializeResult, InitializedParams};
-use exec_proto::rpc::{Message, Params, RequestId, decode, encode_error, encode_parse_error};
+use exec_proto::rpc::{
+    Message, Params, RequestId, Trace, decode, encode_error, encode_parse_error,
+};
 use exec_proto::session::KeepResult;
 use exec_proto::{Empty, RpcError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -218,7 +220,10 @@ impl Connection {
                 Ok(self.outbox.send(Lane::Control, answer).await?)
             }
             Ok(Message::Request {
-                id, method, params, ..
+                id,
+                method,
+                params,
+                trace,
             }) => match Call::decode(&method, &params) {
                 None => Ok(self
                     .refuse(&id, &RpcError::method_not_found(&method))
@@ -226,7 +231,8 @@ impl Connection {
                 Some(Err(error)) => Ok(self.refuse(&id, &error).await?),
                 Some(Ok(call)) => {
                     drop(params);
-                    Ok(self.request(id, &method, call, size).await?)
+                    let trace = trace.unwrap_or_default();
+                    Ok(self.request(id, &method, call, size, &trace).await?)
                 }
             },
             Ok(Message::Notification { method, params }) if method == initialize::INITIALIZED => {
@@ -263,6 +269,7 @@ impl Connection {
         method: &str,
         call: Call,
         size: usize,
+        trace: &Trace,
     ) -> Result<(), Disconnected> {
         let (session, call) = match (&self.state, call) {
             (State::Closed, _) => {
@@ -336,6 +343,9 @@ impl Connection {
         let id = Arc::new(id);
         let entered = cancellable.then(|| context.in_flight.enter(&id));
         let span = tracing::debug_span!("request", method);
+        let exported = span.in_scope(|| telemetry::span!("server", method, rpc.system = "jsonrpc"));
+        let (parent, state) = (trace.traceparent.as_deref(), trace.tracestate.as_deref());
+        telemetry::trace::follow(&exported, parent, state);
         let work = async move {
             let _pending = pending;
             let _busy = busy;
@@ -374,7 +384,8 @@ impl Connection {
             // Whoever waits behind this request must not overtake those before it.
             place.turn().await;
         };
-        self.requests.spawn(work.instrument(span));
+        self.requests
+            .spawn(work.instrument(exported).instrument(span));
         Ok(())
     }
 

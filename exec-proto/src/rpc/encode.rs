@@ -123,6 +123,7 @@ pub fn encode_call(
     id: &RequestId,
     method: &str,
     params: &Draft,
+    trace: Option<&Trace>,
     form: Form,
 ) -> Result<Bytes, EncodeError> {
     #[derive(Serialize)]
@@ -134,7 +135,13 @@ pub fn encode_call(
     // The parameters are one more member.
     head.pop();
     head.extend_from_slice(br#","params":"#);
-    Ok(params.between(&head, b"}").into_message(form))
+    let mut tail = Vec::new();
+    if let Some(trace) = trace {
+        tail.extend_from_slice(br#","trace":"#);
+        serde_json::to_writer(&mut tail, trace)?;
+    }
+    tail.push(b'}');
+    Ok(params.between(&head, &tail).into_message(form))
 }
 
 fn to_bytes<T: Serialize>(message: &T) -> Result<Bytes, EncodeError> {

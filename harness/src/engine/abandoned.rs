@@ -104,6 +104,7 @@ impl Engine {
             asker: Asker::Nobody,
             repeated: false,
             made: Instant::now(),
+            trace: None,
             _room: None,
         });
     }

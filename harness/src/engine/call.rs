@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use exec_proto::rpc::{Draft, RpcError, Value};
+use exec_proto::rpc::{Draft, RpcError, Trace, Value};
 use tokio::{
     sync::{OwnedSemaphorePermit, oneshot},
     time::Instant,
@@ -73,6 +73,8 @@ pub(crate) struct Call {
     pub(crate) repeated: bool,
     /// When it was made, which is no later than when it was sent for the first time.
     pub(crate) made: Instant,
+    /// Whose request it is, for those who export spans.
+    pub(crate) trace: Option<Trace>,
     /// Room in the client's budgets, given back with the answer.
     pub(crate) _room: Option<Room>,
 }
@@ -223,6 +225,7 @@ mod tests {
                 asker,
                 repeated: false,
                 made: Instant::now(),
+                trace: None,
                 _room: None,
             },
             answer,

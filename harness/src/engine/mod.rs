@@ -336,7 +336,13 @@ impl Engine {
             self.answer(call, Err(Error::OutcomeUnknown { method }));
             return None;
         }
-        match rpc::encode_call(&id.into(), method, &call.params, self.form) {
+        match rpc::encode_call(
+            &id.into(),
+            method,
+            &call.params,
+            call.trace.as_ref(),
+            self.form,
+        ) {
             Ok(bytes) => Some(bytes),
             // Raw JSON always serializes; a caller must not hang if that should ever be wrong.
             Err(_) => {
@@ -681,6 +687,7 @@ fn page(process: &str, after: u64, asker: Asker) -> Option<Call> {
         asker,
         repeated: false,
         made: Instant::now(),
+        trace: None,
         _room: None,
     })
 }

@@ -24,10 +24,12 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tracing::Instrument as _;
+use tracing::field::Empty;
 use url::Url;
 
 use super::error::{ConnectError, TransportError};
-use super::{Connector, Route, network, tunnel};
+use super::{Connector, Route, network, trace_headers, tunnel};
 use crate::bundle::RendezvousUrl;
 use crate::limits;
 use crate::retry_after;
@@ -61,10 +63,18 @@ impl Connector {
         let limit = self.websocket_timeout;
         let target = url.as_http()?;
         let route = self.route(&target);
-        match tokio::time::timeout(limit, self.upgrade(target, &route, headers)).await {
+        let span = telemetry::span!("client", "websocket", otel.status_code = Empty);
+        let mut headers = headers;
+        trace_headers(&span, &mut headers);
+        let upgrade = self.upgrade(target, &route, headers);
+        let upgrade = upgrade.instrument(span.clone());
+        let result = match tokio::time::timeout(limit, upgrade).await {
             Ok(result) => result,
             Err(_) => Err(TransportError::Timeout { route, limit }.into()),
-        }
+        };
+        result.inspect_err(|_| {
+            span.record("otel.status_code", "ERROR");
+        })
     }
 
     async fn upgrade(

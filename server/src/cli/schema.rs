@@ -29,6 +29,7 @@ pub static PROGRAM: Program = Program {
         Setting::new("take_over", Kind::Switch),
         Setting::new("admin_listen", Kind::Text),
         Setting::new("log_format", Kind::Text).or("text"),
+        Setting::new("otlp_endpoint", Kind::Text),
         Setting::new("drain_timeout", Kind::Text).or("10s"),
         Setting::new("drain_delay", Kind::Text).or("0s"),
         Setting::new("retry_after", Kind::Text).or("500ms"),
@@ -93,6 +94,7 @@ pub(super) fn merge(options: &mut Options, layers: &mut Layers<'_>) {
     layers.switch("take_over", &mut options.take_over);
     layers.value("admin_listen", &mut options.admin_listen);
     layers.value("log_format", &mut options.log_format);
+    layers.value("otlp_endpoint", &mut options.otlp_endpoint);
     layers.value("drain_timeout", &mut options.drain_timeout);
     layers.value("drain_delay", &mut options.drain_delay);
     layers.value("retry_after", &mut options.retry_after);

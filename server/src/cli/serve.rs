@@ -9,7 +9,9 @@ use clap::Args;
 use ops::notify::Notify;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use settings::{Layers, LocalAddress, Period};
+use telemetry::export::Export;
 use telemetry::logging::{LogFormat, Logging};
+use telemetry::plan::{Found, Plan};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -73,6 +75,10 @@ pub(super) struct Options {
     /// What log lines look like; RUST_LOG says which there are
     #[arg(long, value_name = "FORMAT")]
     pub(super) log_format: Option<LogFormat>,
+    /// Base URL of an OpenTelemetry collector (OTLP over HTTP) for spans and metrics; the standard
+    /// variables OTEL_* count if it is not given
+    #[arg(long, value_name = "URL")]
+    pub(super) otlp_endpoint: Option<String>,
     /// How long draining may take, upon SIGTERM or `exec-cloud drain`, before what is left is cut off
     #[arg(long, value_name = "DURATION")]
     pub(super) drain_timeout: Option<Period>,
@@ -88,26 +94,33 @@ pub(super) struct Options {
 pub(super) async fn run(arguments: Serve) -> Result<(), Failure> {
     let lookup = schema::lookup();
     let (config, report) = load(arguments.options, &lookup);
-    let (config, format) = config.map_err(|problems| schema::refused(&problems))?;
+    let (config, telling) = config.map_err(|problems| schema::refused(&problems))?;
     if arguments.print_config {
         return super::printed(io::stdout().lock().write_all(report.as_bytes()));
     }
     if arguments.check_config {
         return Ok(());
     }
+    let mut export = export(telling.export.plan)?;
     Logging {
         variable: "RUST_LOG",
         default: "info",
-        format,
+        format: telling.format,
         targets: true,
     }
-    .start();
+    .start(export.as_ref().and_then(Export::layer));
+    for warning in &telling.export.warnings {
+        events::export_differs(warning);
+    }
     take_descriptors();
     let server = Server::bind(config).await?;
     let mut signals = Signals::new().map_err(|error| Failure::runtime(&error))?;
     print(&format!("listening on {}", server.url()));
     if let Some(address) = server.admin_address() {
         events::admin_listening(address);
+    }
+    if let Some(export) = &mut export {
+        export.numbers(server.numbers());
     }
     let notify = Notify::new(|name| std::env::var_os(name));
     notify.ready();
@@ -122,7 +135,7 @@ pub(super) async fn run(arguments: Serve) -> Result<(), Failure> {
     let mut serving = pin!(server.run_until(shutdown.clone(), force.clone()));
     loop {
         tokio::select! {
-            () = &mut serving => return Ok(()),
+            () = &mut serving => break,
             never = &mut keep_alive => match never {},
             () = draining.cancelled(), if !told => {
                 told = true;
@@ -143,6 +156,33 @@ pub(super) async fn run(arguments: Serve) -> Result<(), Failure> {
             },
         }
     }
+    if let Some(export) = export {
+        // It blocks, for a short time. There is nobody left to tell that it went wrong.
+        let _ = tokio::task::spawn_blocking(move || export.finish()).await;
+    }
+    Ok(())
+}
+
+/// Begins to export, if that is wanted: through the proxies of the environment.
+fn export(plan: Option<Plan>) -> Result<Option<Export>, Failure> {
+    let (name, version) = (PROGRAM.name, env!("CARGO_PKG_VERSION"));
+    let runtime = tokio::runtime::Handle::current();
+    #[cfg(feature = "otlp")]
+    let client = || {
+        let config = registry_client::ConnectorConfig::default();
+        registry_client::Connector::new(config).map(|connector| connector.http().clone())
+    };
+    #[cfg(not(feature = "otlp"))]
+    let client = || Err::<(), _>("nothing is exported");
+    Export::start(name, version, plan, client, &runtime)
+        .map_err(|problem| schema::refused(&[problem]))
+}
+
+/// What the server tells about itself.
+#[derive(Debug)]
+struct Telling {
+    format: LogFormat,
+    export: Found,
 }
 
 /// Raises the soft limit on open files to the hard one: each socket needs one, and no other program,
@@ -166,11 +206,17 @@ fn told_of(reloaded: Option<Result<(), TlsError>>) {
 fn load(
     mut options: Options,
     environment: &dyn Fn(&str) -> Option<String>,
-) -> (Result<(ServeConfig, LogFormat), Vec<String>>, String) {
+) -> (Result<(ServeConfig, Telling), Vec<String>>, String) {
     let file = options.data.config.take();
     let mut layers = Layers::open(&PROGRAM, environment, file.as_deref(), None);
     schema::merge(&mut options, &mut layers);
     let report = layers.report();
+    let export = Plan::find(options.otlp_endpoint.as_deref(), environment);
+    let export = export.unwrap_or_else(|problem| {
+        let name = layers.name_of("otlp_endpoint");
+        layers.problem(format!("{name} cannot be used: {problem}"));
+        Found::default()
+    });
     let format = options.log_format.unwrap_or_default();
     let config = options.into_config(&mut layers);
     if let Err(found) = config.check() {
@@ -190,7 +236,7 @@ fn load(
     }
     let problems = layers.take_problems();
     match problems.is_empty() {
-        true => (Ok((config, format)), report),
+        true => (Ok((config, Telling { format, export })), report),
         false => (Err(problems), report),
     }
 }

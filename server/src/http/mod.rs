@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use telemetry::trace;
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span};
 
 use self::error::ApiError;
 pub(crate) use self::registry::environment_id;
@@ -43,7 +46,9 @@ pub(crate) async fn handle(
             })
         }
         Route::Registry { environment, call } => {
-            match registry::handle(&service, peer, environment, call, request).await {
+            let span = span(call.as_str(), request.headers());
+            let handled = registry::handle(&service, peer, environment, call, request);
+            let response = match handled.instrument(span.clone()).await {
                 Ok(response) => response,
                 Err(error) => {
                     events::call_refused(
@@ -54,14 +59,30 @@ pub(crate) async fn handle(
                     );
                     error.into_response_to(call)
                 }
-            }
+            };
+            told(&span, response)
         }
         Route::Rendezvous { environment } => {
-            upgrade::handle(&service, peer, environment, request).await
+            let span = span("websocket", request.headers());
+            let handled = upgrade::handle(&service, peer, environment, request);
+            told(&span, handled.instrument(span.clone()).await)
         }
         Route::Unknown if is_websocket => upgrade::unknown_route(peer, request.headers()),
         Route::Unknown => ApiError::NotFound.into_response(),
     }
+}
+
+/// A span below that of the client, if it says which that is.
+fn span(name: &'static str, headers: &HeaderMap) -> Span {
+    let span = telemetry::span!("server", name, http.response.status_code = Empty);
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    trace::follow(&span, text(trace::PARENT), text(trace::STATE));
+    span
+}
+
+fn told(span: &Span, response: Response<Body>) -> Response<Body> {
+    span.record("http.response.status_code", response.status().as_u16());
+    response
 }
 
 fn only_get(request: &Request<Body>, answer: impl FnOnce() -> Response<Body>) -> Response<Body> {

@@ -26,6 +26,8 @@ pub struct CloudOptions {
     pub public_url: Option<String>,
     /// More arguments.
     pub arguments: Vec<String>,
+    /// More variables.
+    pub variables: Vec<(String, String)>,
 }
 
 impl Cloud {
@@ -52,6 +54,9 @@ impl Cloud {
         }
         if let Some(public_url) = options.public_url {
             launch = launch.args(["--public-url", &public_url]);
+        }
+        for (name, value) in &options.variables {
+            launch = launch.env(name, value);
         }
         let (child, url) = listen(launch.args(options.arguments)).await?;
         let token = "any-token".to_owned();

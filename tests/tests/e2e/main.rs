@@ -28,4 +28,5 @@ mod readme;
 mod sandbox;
 mod session;
 mod side_by_side;
+mod tracing;
 mod turn;

@@ -1,14 +1,19 @@
 //! From a checked start request to a running program.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use exec_proto::RpcError;
 use exec_proto::process::{MAX_TERM_BYTES, StartParams, StartResult};
 use exec_proto::sandbox::{SandboxContext, SandboxType};
+use telemetry::trace;
 use tokio::sync::oneshot;
+use tracing::{Span, field::Empty};
 
 use super::{ProcessTable, TableConfig};
+use crate::environment::Variables;
 use crate::network;
 use crate::process::MAX_PROCESS_ID_BYTES;
 use crate::process::pty::Size;
@@ -66,12 +71,14 @@ impl Reservation {
     ///
     /// If the call is cancelled, the program still starts and stays with the session.
     pub(crate) async fn start(mut self) -> Result<Started, RpcError> {
+        // Below the request, which is over long before.
+        let span = telemetry::span!("internal", "command", process.exit.code = Empty);
         let (answer, started) = oneshot::channel();
         let tasks = self.table.config.tasks.clone();
         let busy = self.table.config.ending.busy();
         tasks.spawn(async move {
             let _busy = busy;
-            let result = self.spawn().await;
+            let result = self.spawn(span).await;
             // A failed start frees its id before the client hears of it.
             drop(self);
             // Nobody may be left to take the answer; dropping it opens the gate.
@@ -82,7 +89,7 @@ impl Reservation {
             .unwrap_or_else(|_| Err(RpcError::internal("the executor is shutting down")))
     }
 
-    async fn spawn(&mut self) -> Result<Started, RpcError> {
+    async fn spawn(&mut self, span: Span) -> Result<Started, RpcError> {
         let Some(params) = self.params.as_deref() else {
             return Err(RpcError::internal("the request was started before"));
         };
@@ -126,6 +133,7 @@ impl Reservation {
                 .entry("TERM".into())
                 .or_insert_with(|| term.into());
         }
+        name_span(&span, &params.env, &mut variables);
         let opening = match network {
             None => None,
             Some(plan) => {
@@ -176,7 +184,7 @@ impl Reservation {
         })?;
         let gate = self
             .table
-            .adopt(params, spawned, gateway, limited)
+            .adopt(params, spawned, gateway, limited, span)
             .map_err(|err| RpcError::internal(err.to_string()))?;
         let process_id = params.process_id.clone();
         self.params = None;
@@ -192,6 +200,21 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some(params) = &self.params {
             self.table.entries().by_id.remove(&params.process_id);
+        }
+    }
+}
+
+/// Lets a command that makes spans put them below its own, unless the client has said below which.
+fn name_span(span: &Span, given: &BTreeMap<String, String>, variables: &mut Variables) {
+    let [parent, state] = [trace::PARENT, trace::STATE].map(str::to_ascii_uppercase);
+    if given.contains_key(&parent) {
+        return;
+    }
+    if let Some(context) = trace::of(span) {
+        // What the executor itself was started with.
+        variables.remove(OsStr::new(&state));
+        for (name, value) in context.members() {
+            variables.insert(name.to_ascii_uppercase().into(), value.into());
         }
     }
 }

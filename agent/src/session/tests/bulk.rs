@@ -41,7 +41,7 @@ impl Bulk {
         params: &impl Serialize,
     ) -> (R, bool) {
         let draft = Draft::new(params).unwrap();
-        let request = rpc::encode_call(&1.into(), method, &draft, Form::Bulk).unwrap();
+        let request = rpc::encode_call(&1.into(), method, &draft, None, Form::Bulk).unwrap();
         self.0.to_server.send(request).await.unwrap();
         loop {
             match self.next().await {
@@ -163,7 +163,7 @@ async fn payloads_travel_beside_the_text_both_ways() {
     };
     // The answer and the output come in any order.
     let draft = Draft::new(&write).unwrap();
-    let request = rpc::encode_call(&2.into(), process::WRITE, &draft, Form::Bulk).unwrap();
+    let request = rpc::encode_call(&2.into(), process::WRITE, &draft, None, Form::Bulk).unwrap();
     assert_eq!(request.first(), Some(&rpc::bulk::MARKER));
     client.0.to_server.send(request).await.unwrap();
     let (output, all_bulk) = client.output(SIZE).await;

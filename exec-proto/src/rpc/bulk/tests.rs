@@ -242,7 +242,7 @@ fn both<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T
     for form in [Form::Json, Form::Bulk] {
         let response = encode_response(&id, value, form).unwrap();
         let request = encode_request(&id, "m", value, None, form).unwrap();
-        assert_eq!(request, encode_call(&id, "m", &draft, form).unwrap());
+        assert_eq!(request, encode_call(&id, "m", &draft, None, form).unwrap());
         let Ok(Message::Response { result, .. }) = decode(&response, form) else {
             panic!("a response");
         };

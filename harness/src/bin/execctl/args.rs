@@ -71,6 +71,10 @@ pub(crate) struct Global {
     /// How long to try to connect while the executor or the registry is away
     #[arg(long, global = true, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(0..=3600))]
     pub(crate) connect_timeout_secs: Option<u64>,
+    /// Base URL of an OpenTelemetry collector (OTLP over HTTP) for spans; the standard variables OTEL_*
+    /// count if it is not given
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) otlp_endpoint: Option<String>,
     /// Print one JSON object per line, for scripts
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -127,6 +131,31 @@ pub(crate) enum Subcommand {
     /// Print the reference of the settings, in Markdown
     #[command(hide = true)]
     Reference,
+}
+
+impl Subcommand {
+    /// The name of the span that a run of it is.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Run(_) => "execctl run",
+            Self::Shell(_) => "execctl shell",
+            Self::Attach(_) => "execctl attach",
+            Self::Ps(_) => "execctl ps",
+            Self::Kill(_) => "execctl kill",
+            Self::Cp(_) => "execctl cp",
+            Self::Ls(_) => "execctl ls",
+            Self::Cat(_) => "execctl cat",
+            Self::Rm(_) => "execctl rm",
+            Self::Mkdir(_) => "execctl mkdir",
+            Self::Stat(_) => "execctl stat",
+            Self::Info => "execctl info",
+            Self::Http(_) => "execctl http",
+            Self::Forward(_) => "execctl forward",
+            Self::Proxy(_) => "execctl proxy",
+            Self::Doctor => "execctl doctor",
+            Self::Completions(_) | Self::Man(_) | Self::Reference => "execctl",
+        }
+    }
 }
 
 /// Arguments of `run`.

@@ -5,6 +5,8 @@ use std::{collections::HashMap, path::PathBuf, time::Duration};
 use secrecy::SecretString;
 use settings::{Kind, Layers, Program, Secret, Setting, Source};
 
+use telemetry::plan::{Found, Plan};
+
 use crate::{args::Global, exit::Failure};
 
 /// What can be set, in the order in which it is shown.
@@ -18,6 +20,7 @@ pub(crate) static PROGRAM: Program = Program {
         Setting::new("url", Kind::Text),
         Setting::new("ca_file", Kind::Path),
         Setting::new("connect_timeout_secs", Kind::Number).or("10"),
+        Setting::new("otlp_endpoint", Kind::Text),
     ],
     secrets: &[Secret {
         variable: TOKEN,
@@ -107,6 +110,31 @@ impl Config {
         (config, report)
     }
 
+    /// Where spans go, and the authorities for that. What is wrong with the rest is said when that is
+    /// needed.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub(crate) fn export(
+        global: &Global,
+        variables: &Variables,
+    ) -> Result<(Found, Option<PathBuf>), Failure> {
+        let lookup = |name: &str| variables.get(name).cloned();
+        let usual = default_path(variables);
+        let flag = global.config.as_deref();
+        let mut layers = Layers::open(&PROGRAM, &lookup, flag, usual.as_deref());
+        let mut settings = Settings::of(global);
+        settings.merge(&mut layers);
+        let standard = |name: &str| std::env::var(name).ok();
+        let found = Plan::find(settings.otlp_endpoint.as_deref(), &standard);
+        let found = found.map_err(|problem| {
+            let name = layers.name_of("otlp_endpoint");
+            Failure::usage(format!("{name} cannot be used: {problem}"))
+        })?;
+        Ok((found, settings.ca_file))
+    }
+
     fn decide(settings: Settings, named: Option<&str>, layers: &mut Layers<'_>) -> Option<Self> {
         let endpoint = endpoint(&settings, named, layers);
         let from_flag = layers.source("token_file") == Source::Flag;
@@ -149,6 +177,7 @@ struct Settings {
     url: Option<String>,
     ca_file: Option<PathBuf>,
     connect_timeout_secs: Option<u64>,
+    otlp_endpoint: Option<String>,
 }
 
 impl Settings {
@@ -160,6 +189,7 @@ impl Settings {
             url: global.url.clone(),
             ca_file: global.ca_file.clone(),
             connect_timeout_secs: global.connect_timeout_secs,
+            otlp_endpoint: global.otlp_endpoint.clone(),
         }
     }
 
@@ -170,6 +200,7 @@ impl Settings {
         layers.value("url", &mut self.url);
         layers.value("ca_file", &mut self.ca_file);
         layers.value("connect_timeout_secs", &mut self.connect_timeout_secs);
+        layers.value("otlp_endpoint", &mut self.otlp_endpoint);
     }
 }
 
@@ -352,6 +383,7 @@ mod tests {
              url = \"ws://127.0.0.1:1\" # file\n\
              ca_file = \"/ca\" # variable EXECCTL_CA_FILE\n\
              connect_timeout_secs = 3 # file\n\
+             # otlp_endpoint: not set\n\
              # Token; counts before a token file that a variable or the file names: set by variable \
              EXECCTL_TOKEN, not shown\n"
         );

@@ -35,11 +35,18 @@ mod stdin;
 mod target;
 mod terminal;
 
-use args::{Cli, Subcommand};
+use args::{Cli, Global, Subcommand};
 use config::Config;
 use exit::Failure;
 use output::Printer;
-use telemetry::logging::{LogFormat, Logging};
+use registry_client::{Connector, ConnectorConfig};
+use telemetry::{
+    export::Export,
+    logging::{LogFormat, Logging, SpanLayer},
+    trace,
+};
+use tokio::runtime::Handle;
+use tracing::Instrument as _;
 
 fn main() -> ExitCode {
     let cli = match args::parse() {
@@ -54,7 +61,6 @@ fn main() -> ExitCode {
             };
         }
     };
-    init_logging(cli.global.verbose);
     let printer = Printer::new(cli.global.json);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -66,7 +72,20 @@ fn main() -> ExitCode {
             return printer.failure(&failure);
         }
     };
-    let outcome = runtime.block_on(dispatch(cli, printer));
+    let export = match export(&cli.global, runtime.handle()) {
+        Ok(export) => export,
+        Err(failure) => return printer.failure(&failure),
+    };
+    init_logging(cli.global.verbose, export.as_ref().and_then(Export::layer));
+    let name = cli.command.as_ref().map_or("execctl", Subcommand::name);
+    let span = telemetry::span!("internal", name);
+    let given = |name: &str| std::env::var(name.to_ascii_uppercase()).ok();
+    let (parent, state) = (given(trace::PARENT), given(trace::STATE));
+    trace::follow(&span, parent.as_deref(), state.as_deref());
+    let outcome = runtime.block_on(dispatch(cli, printer).instrument(span));
+    if let Some(export) = export {
+        export.finish();
+    }
     // A read of standard input or a write to a stopped pager may never return.
     runtime.shutdown_background();
     match outcome {
@@ -122,7 +141,21 @@ fn printed(result: io::Result<()>) -> Result<u8, Failure> {
     result.map(|()| 0).map_err(|error| Failure::write(&error))
 }
 
-fn init_logging(verbose: u8) {
+/// Begins to export spans, if that is wanted.
+fn export(global: &Global, runtime: &Handle) -> Result<Option<Export>, Failure> {
+    let (found, ca_file) = Config::export(global, &config::variables())?;
+    let client = || {
+        let config = ConnectorConfig {
+            ca_file,
+            ..ConnectorConfig::default()
+        };
+        Connector::new(config).map(|connector| connector.http().clone())
+    };
+    let (name, version) = (env!("CARGO_BIN_NAME"), env!("CARGO_PKG_VERSION"));
+    Export::start(name, version, found.plan, client, runtime).map_err(Failure::usage)
+}
+
+fn init_logging(verbose: u8, spans: Option<SpanLayer>) {
     let default = match verbose {
         0 => "error",
         1 => "harness=info,relay_driver=info,warn",
@@ -134,5 +167,5 @@ fn init_logging(verbose: u8) {
         format: LogFormat::Text,
         targets: true,
     }
-    .start();
+    .start(spans);
 }

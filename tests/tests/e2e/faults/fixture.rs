@@ -33,6 +33,7 @@ impl Fixture {
             data: Some(data.path().to_owned()),
             public_url: Some(proxy.url()),
             arguments: Vec::new(),
+            ..CloudOptions::default()
         };
         proxy.forward_to(options.port);
         let cloud = Cloud::start_with(options.clone()).await?;
