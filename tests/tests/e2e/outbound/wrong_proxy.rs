@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use testkit::{
     forward_proxy::{CREDENTIALS, ForwardProxy, Way},
-    processes::{Binary, Child, DEADLINE, ENVIRONMENT, Launch, Listener},
+    processes::{Binary, Child, Cloud, DEADLINE, ENVIRONMENT, Launch, Listener},
     workspace::Workspace,
 };
 use tokio::net::TcpSocket;
@@ -163,6 +163,25 @@ async fn requests_for_clients_do_not_pass_a_wrong_proxy_by() -> Result<()> {
         );
         tells_no_secret(&finished.stderr);
     }
+    assert!(!target.touched()?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn identity_providers_are_not_asked_around_a_wrong_proxy() -> Result<()> {
+    let (data, target) = (tempfile::tempdir()?, Tripwire::new()?);
+    let issuer = Scheme::Http.url(&target.address()?.to_string());
+    let (_socket, dead) = dead()?;
+    let variables = [
+        ("EXEC_CLOUD_OIDC_ISSUER", issuer.as_str()),
+        ("EXEC_CLOUD_OIDC_AUDIENCES", "any"),
+        ("EXEC_CLOUD_OIDC_RULES", "sub=* -> harness:*"),
+        ("HTTP_PROXY", &dead),
+    ];
+    let cloud = Cloud::start_guarded_with(data.path(), &variables).await?;
+    let log = cloud.child().stderr();
+    log.wait_for(&shown(&dead)?, DEADLINE).await?;
+    tells_no_secret(&log.text());
     assert!(!target.touched()?);
     Ok(())
 }
