@@ -500,11 +500,8 @@ async fn a_peer_that_answers_pings_is_kept() {
     assert_eq!(running.end().await, DisconnectReason::LocalShutdown);
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_write_that_waits_does_not_stop_reading() {
-    // The peer opens a stream and then reads nothing, but keeps sending.
-    let (client, mut server) = sockets(16_384).await;
-    let (mut running, mut requests) = executor_on(client);
+/// Asks an executor for a stream, frame by frame.
+async fn knock(server: &mut Socket) -> (Connection, StreamId) {
     let mut peer = Connection::harness(
         ConnectionConfig::default(),
         HARNESS.clone(),
@@ -514,16 +511,21 @@ async fn a_write_that_waits_does_not_stop_reading() {
         now(),
     );
     let id = StreamId::new("a").unwrap();
-    peer.open(
-        now(),
-        id.clone(),
-        EXECUTOR.public_key().clone(),
-        "authorization",
-    )
-    .unwrap();
+    let executor = EXECUTOR.public_key().clone();
+    peer.open(now(), id.clone(), executor, "authorization")
+        .unwrap();
     while let Some(relay_proto::Transmit::Frame(frame)) = peer.poll_transmit(now()) {
         server.send(Message::Binary(frame)).await.unwrap();
     }
+    (peer, id)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_waits_does_not_stop_reading() {
+    // The peer opens a stream and then reads nothing, but keeps sending.
+    let (client, mut server) = sockets(16_384).await;
+    let (mut running, mut requests) = executor_on(client);
+    let (mut peer, id) = knock(&mut server).await;
     let mut stream = requests.recv().await.unwrap().approve().await.unwrap();
     let answer = loop {
         if let Message::Binary(answer) = server.next().await.unwrap().unwrap() {
@@ -572,20 +574,7 @@ async fn a_write_that_waits_does_not_stop_reading() {
 async fn a_peer_of_release_0_169_that_swallows_everything_is_left_within_five_seconds() {
     let (client, mut server) = sockets(65_536).await;
     let (mut running, mut requests) = executor_on(client);
-    let mut peer = Connection::harness(
-        ConnectionConfig::default(),
-        HARNESS.clone(),
-        environment(),
-        registration(),
-        [3; 32],
-        now(),
-    );
-    let id = StreamId::new("a").unwrap();
-    peer.open(now(), id, EXECUTOR.public_key().clone(), "authorization")
-        .unwrap();
-    while let Some(relay_proto::Transmit::Frame(frame)) = peer.poll_transmit(now()) {
-        server.send(Message::Binary(frame)).await.unwrap();
-    }
+    knock(&mut server).await;
     let mut stream = requests.recv().await.unwrap().approve().await.unwrap();
     // Reading answers the pings that come while somebody waits for nothing else.
     let mut pings = 0;
