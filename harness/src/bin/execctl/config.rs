@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, path::PathBuf, time::Duration};
 
+use registry_client::{RegistryUrl, RendezvousUrl};
 use secrecy::SecretString;
 use settings::{Kind, Layers, Program, Secret, Setting, Source};
 
@@ -19,6 +20,7 @@ pub(crate) static PROGRAM: Program = Program {
         Setting::new("token_file", Kind::Path),
         Setting::new("url", Kind::Text),
         Setting::new("ca_file", Kind::Path),
+        Setting::new("allow_insecure_http", Kind::Switch),
         Setting::new("connect_timeout_secs", Kind::Number).or("10"),
         Setting::new("otlp_endpoint", Kind::Text),
     ],
@@ -44,6 +46,21 @@ pub(crate) enum Endpoint {
     Registry { url: String, environment: String },
     /// Directly.
     Direct { url: String },
+}
+
+impl Endpoint {
+    /// Whether nobody on the way can read a token: by TLS, or because it stays on this machine. What
+    /// is no address is refused elsewhere.
+    fn is_protected(&self) -> bool {
+        match self {
+            Self::Registry { url, .. } => {
+                RegistryUrl::parse(url).map_or(true, |url| url.require_protection().is_ok())
+            }
+            Self::Direct { url } => {
+                RendezvousUrl::parse(url).map_or(true, |url| url.is_tls() || url.is_loopback())
+            }
+        }
+    }
 }
 
 /// Where the token comes from.
@@ -147,6 +164,14 @@ impl Config {
                 "no token given: use EXECCTL_TOKEN, --token-file or the configuration file",
             );
         }
+        if let (Some(endpoint), Some(_), false) = (&endpoint, &token, settings.allow_insecure_http)
+            && !endpoint.is_protected()
+        {
+            layers.problem(
+                "the token would travel unprotected: use https (or wss), or --allow-insecure-http on a \
+                 network you trust",
+            );
+        }
         let connect_timeout = match settings.connect_timeout_secs {
             None => DEFAULT_CONNECT_TIMEOUT,
             Some(secs) => {
@@ -176,6 +201,7 @@ struct Settings {
     token_file: Option<PathBuf>,
     url: Option<String>,
     ca_file: Option<PathBuf>,
+    allow_insecure_http: bool,
     connect_timeout_secs: Option<u64>,
     otlp_endpoint: Option<String>,
 }
@@ -188,6 +214,7 @@ impl Settings {
             token_file: global.token_file.clone(),
             url: global.url.clone(),
             ca_file: global.ca_file.clone(),
+            allow_insecure_http: global.allow_insecure_http,
             connect_timeout_secs: global.connect_timeout_secs,
             otlp_endpoint: global.otlp_endpoint.clone(),
         }
@@ -199,6 +226,7 @@ impl Settings {
         layers.value("token_file", &mut self.token_file);
         layers.value("url", &mut self.url);
         layers.value("ca_file", &mut self.ca_file);
+        layers.switch("allow_insecure_http", &mut self.allow_insecure_http);
         layers.value("connect_timeout_secs", &mut self.connect_timeout_secs);
         layers.value("otlp_endpoint", &mut self.otlp_endpoint);
     }
@@ -278,52 +306,52 @@ mod tests {
     #[test]
     fn flag_beats_variable_beats_file() {
         let (_directory, mut global) =
-            file("registry = 'http://file'\nenvironment = 'file'\ntoken_file = '/t'\n");
+            file("registry = 'https://file'\nenvironment = 'file'\ntoken_file = '/t'\n");
         let load =
             |global: &Global, vars: &Variables| Config::load(global, vars, None).unwrap().endpoint;
         let endpoint = |url: &str, environment: &str| Endpoint::Registry {
             url: url.into(),
             environment: environment.into(),
         };
-        assert_eq!(load(&global, &vars(&[])), endpoint("http://file", "file"));
+        assert_eq!(load(&global, &vars(&[])), endpoint("https://file", "file"));
         let variables = vars(&[
-            ("EXECCTL_REGISTRY", "http://var"),
+            ("EXECCTL_REGISTRY", "https://var"),
             ("EXECCTL_ENVIRONMENT", "var"),
         ]);
-        assert_eq!(load(&global, &variables), endpoint("http://var", "var"));
+        assert_eq!(load(&global, &variables), endpoint("https://var", "var"));
         global.environment = Some("flag".into());
-        assert_eq!(load(&global, &variables), endpoint("http://var", "flag"));
+        assert_eq!(load(&global, &variables), endpoint("https://var", "flag"));
         let operand = Config::load(&global, &variables, Some("operand"))
             .unwrap()
             .endpoint;
-        assert_eq!(operand, endpoint("http://var", "operand"));
+        assert_eq!(operand, endpoint("https://var", "operand"));
     }
 
     #[test]
     fn flag_of_one_way_beats_lower_sources_of_the_other() {
-        let (_directory, mut global) = file("url = 'ws://file'\ntoken_file = '/t'\n");
+        let (_directory, mut global) = file("url = 'wss://file'\ntoken_file = '/t'\n");
         let direct = |url: &str| Endpoint::Direct { url: url.into() };
         assert_eq!(
             Config::load(&global, &vars(&[]), None).unwrap().endpoint,
-            direct("ws://file")
+            direct("wss://file")
         );
-        global.registry = Some("http://flag".into());
+        global.registry = Some("https://flag".into());
         global.environment = Some("flag".into());
-        let endpoint = Config::load(&global, &vars(&[("EXECCTL_URL", "ws://var")]), None)
+        let endpoint = Config::load(&global, &vars(&[("EXECCTL_URL", "wss://var")]), None)
             .unwrap()
             .endpoint;
         assert!(matches!(endpoint, Endpoint::Registry { .. }));
         let mut global = Global {
-            url: Some("ws://flag".into()),
+            url: Some("wss://flag".into()),
             ..Global::default()
         };
         let variables = vars(&[
-            ("EXECCTL_REGISTRY", "http://var"),
+            ("EXECCTL_REGISTRY", "https://var"),
             ("EXECCTL_ENVIRONMENT", "var"),
         ]);
         assert_eq!(
             Config::load(&global, &variables, None).unwrap().endpoint,
-            direct("ws://flag")
+            direct("wss://flag")
         );
         global.url = None;
         assert!(
@@ -333,8 +361,42 @@ mod tests {
     }
 
     #[test]
+    fn a_token_travels_unprotected_only_where_it_is_allowed() {
+        for (line, is_refused) in [
+            ("registry = 'http://host'", true),
+            (
+                "registry = 'http://host'\nallow_insecure_http = true",
+                false,
+            ),
+            ("registry = 'http://127.0.0.1:8080'", false),
+            ("registry = 'https://host'", false),
+            ("url = 'ws://host:1'", true),
+            ("url = 'ws://host:1'\nallow_insecure_http = true", false),
+            ("url = 'ws://[::1]:1'", false),
+        ] {
+            for token in ["token_file = '/t'", ""] {
+                // Without a registry there may be none.
+                if token.is_empty() && line.starts_with("registry") {
+                    continue;
+                }
+                let (_directory, global) = file(&format!("{line}\nenvironment = 'e'\n{token}\n"));
+                let loaded = Config::load(&global, &vars(&[]), None);
+                let is_refused = is_refused && !token.is_empty();
+                assert_eq!(loaded.is_err(), is_refused, "{line} {token}");
+                if let Err(failure) = loaded {
+                    assert!(
+                        failure.message.contains("unprotected"),
+                        "{}",
+                        failure.message
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
     fn unknown_key_is_refused_with_the_nearest_name() {
-        let (_directory, global) = file("regsitry = 'http://x'\n");
+        let (_directory, global) = file("regsitry = 'https://x'\n");
         let failure = Config::load(&global, &vars(&[]), None).unwrap_err();
         assert_eq!(failure.code, crate::exit::USAGE);
         assert!(
@@ -370,7 +432,7 @@ mod tests {
 
     #[test]
     fn report_says_where_settings_are_from_and_shows_no_token() {
-        let (_directory, global) = file("url = 'ws://127.0.0.1:1'\nconnect_timeout_secs = 3\n");
+        let (_directory, global) = file("url = 'wss://127.0.0.1:1'\nconnect_timeout_secs = 3\n");
         let variables = vars(&[("EXECCTL_TOKEN", "s3cr3t"), ("EXECCTL_CA_FILE", "/ca")]);
         let (config, report) = Config::load_and_report(&global, &variables, None);
         assert!(config.is_ok());
@@ -380,8 +442,9 @@ mod tests {
              # registry: not set\n\
              # environment: not set\n\
              # token_file: not set\n\
-             url = \"ws://127.0.0.1:1\" # file\n\
+             url = \"wss://127.0.0.1:1\" # file\n\
              ca_file = \"/ca\" # variable EXECCTL_CA_FILE\n\
+             # allow_insecure_http: not set\n\
              connect_timeout_secs = 3 # file\n\
              # otlp_endpoint: not set\n\
              # Token; counts before a token file that a variable or the file names: set by variable \
@@ -393,7 +456,7 @@ mod tests {
     fn missing_default_file_is_fine_and_missing_named_file_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let home = directory.path().to_str().unwrap().to_owned();
-        let variables = vars(&[("HOME", &home), ("EXECCTL_URL", "ws://127.0.0.1:1")]);
+        let variables = vars(&[("HOME", &home), ("EXECCTL_URL", "wss://127.0.0.1:1")]);
         assert!(Config::load(&Global::default(), &variables, None).is_ok());
         let global = Global {
             config: Some(directory.path().join("none")),
@@ -409,7 +472,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::write(
             folder.join("config.toml"),
-            "url = 'ws://127.0.0.1:1'\nconnect_timeout_secs = 3\n",
+            "url = 'wss://127.0.0.1:1'\nconnect_timeout_secs = 3\n",
         )
         .unwrap();
         let home = directory.path().to_str().unwrap().to_owned();
@@ -420,7 +483,7 @@ mod tests {
     #[test]
     fn token_is_not_shown() {
         let variables = vars(&[
-            ("EXECCTL_URL", "ws://127.0.0.1:1"),
+            ("EXECCTL_URL", "wss://127.0.0.1:1"),
             ("EXECCTL_TOKEN", "s3cr3t"),
         ]);
         let config = Config::load(&Global::default(), &variables, None).unwrap();

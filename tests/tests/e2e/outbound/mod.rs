@@ -92,7 +92,7 @@ impl World {
         let launch = launch.env("HTTPS_PROXY", proxy).env("HTTP_PROXY", proxy);
         match self.scheme {
             Scheme::Https => launch.env("CODEX_CA_CERTIFICATE", self.authorities()),
-            Scheme::Http => launch,
+            Scheme::Http => launch.env("EXECCTL_ALLOW_INSECURE_HTTP", "true"),
         }
     }
 
