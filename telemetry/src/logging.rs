@@ -4,8 +4,8 @@ use std::io::{self, IsTerminal as _};
 
 use tracing::{Level, Metadata, Subscriber, warn};
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry,
-    filter::{FilterExt as _, filter_fn},
+    Layer, Registry,
+    filter::{FilterExt as _, ParseError, Targets, filter_fn},
     fmt::MakeWriter,
     layer::SubscriberExt as _,
     registry::LookupSpan,
@@ -58,14 +58,8 @@ impl Logging {
     ///
     /// Spans go to `spans`, if there is something that takes them.
     pub fn start(self, spans: Option<SpanLayer>) {
-        let (filter, rejected) = match std::env::var(self.variable) {
-            Err(_) => (EnvFilter::new(self.default), None),
-            Ok(text) if text.trim().is_empty() => (EnvFilter::new(self.default), None),
-            Ok(text) => match EnvFilter::try_new(&text) {
-                Ok(filter) => (filter, None),
-                Err(error) => (EnvFilter::new(self.default), Some(error)),
-            },
-        };
+        let given = std::env::var(self.variable).ok();
+        let (filter, rejected) = self.filter(given.as_deref());
         let lines = self.lines(filter, io::stderr);
         // A second call finds a subscriber in place, which is as good.
         let layers: Vec<_> = std::iter::once(lines).chain(spans).collect();
@@ -76,7 +70,20 @@ impl Logging {
         }
     }
 
-    fn lines<S, W>(self, filter: EnvFilter, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+    /// Levels by module, as in `info,relay_driver=trace`; there are no spans in the lines that anybody
+    /// could want to choose by.
+    fn filter(self, given: Option<&str>) -> (Targets, Option<ParseError>) {
+        let default = || self.default.parse().unwrap_or_default();
+        match given.map(str::trim).filter(|text| !text.is_empty()) {
+            None => (default(), None),
+            Some(text) => match text.parse() {
+                Ok(filter) => (filter, None),
+                Err(error) => (default(), Some(error)),
+            },
+        }
+    }
+
+    fn lines<S, W>(self, filter: Targets, writer: W) -> Box<dyn Layer<S> + Send + Sync>
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
         W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
@@ -145,21 +152,38 @@ mod tests {
         }
     }
 
+    fn logging(format: LogFormat) -> Logging {
+        Logging {
+            variable: "NONE",
+            default: "trace",
+            format,
+            targets: false,
+        }
+    }
+
     /// What is written while `work` logs, however fine it is.
     fn written(format: LogFormat, work: impl FnOnce()) -> String {
-        let (sink, logging) = (
-            Sink::default(),
-            Logging {
-                variable: "NONE",
-                default: "trace",
-                format,
-                targets: false,
-            },
-        );
+        let sink = Sink::default();
         let writer = sink.clone();
-        let lines = logging.lines(EnvFilter::new("trace"), move || writer.clone());
+        let logging = logging(format);
+        let lines = logging.lines(logging.filter(None).0, move || writer.clone());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), work);
         String::from_utf8(sink.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_filter_that_cannot_be_used_is_told_and_the_default_counts() {
+        let logging = logging(LogFormat::Text);
+        let default = logging.filter(None).0;
+        assert!(default.would_enable("any", &Level::TRACE));
+        for (given, is_rejected) in [("", false), ("  ", false), ("a=b=c", true), ("a=loud", true)] {
+            let (filter, rejected) = logging.filter(Some(given));
+            assert_eq!((&filter, rejected.is_some()), (&default, is_rejected), "{given}");
+        }
+        let (filter, rejected) = logging.filter(Some("warn,agent=debug"));
+        assert!(rejected.is_none());
+        assert!(filter.would_enable("agent::process", &Level::DEBUG));
+        assert!(!filter.would_enable("server", &Level::INFO));
     }
 
     #[test]

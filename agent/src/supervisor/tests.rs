@@ -17,7 +17,8 @@ use tokio_tungstenite::tungstenite::{
     Message,
     handshake::server::{ErrorResponse, Request, Response},
 };
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing::Level;
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt as _};
 use wiremock::{Mock, MockServer, Respond, ResponseTemplate, matchers};
 
 use super::*;
@@ -66,7 +67,7 @@ impl Log {
             .with_writer(move || LogWriter(sender.clone()));
         let subscriber = tracing_subscriber::registry()
             .with(layer)
-            .with(tracing_subscriber::EnvFilter::new("agent=trace"));
+            .with(Targets::new().with_target("agent", Level::TRACE));
         Self {
             lines,
             seen: Vec::new(),
