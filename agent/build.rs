@@ -7,6 +7,8 @@ fn main() {
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
     // Where the linker is the one that comes with Rust, which can do it.
     if is("PROFILE", "release") && is("TARGET", "x86_64-unknown-linux-gnu") {
-        println!("cargo::rustc-link-arg-bins=-Wl,--icf=all,--ignore-data-address-equality,--strip-all");
+        println!(
+            "cargo::rustc-link-arg-bins=-Wl,--icf=all,--ignore-data-address-equality,--strip-all"
+        );
     }
 }

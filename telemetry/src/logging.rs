@@ -176,9 +176,18 @@ mod tests {
         let logging = logging(LogFormat::Text);
         let default = logging.filter(None).0;
         assert!(default.would_enable("any", &Level::TRACE));
-        for (given, is_rejected) in [("", false), ("  ", false), ("a=b=c", true), ("a=loud", true)] {
+        for (given, is_rejected) in [
+            ("", false),
+            ("  ", false),
+            ("a=b=c", true),
+            ("a=loud", true),
+        ] {
             let (filter, rejected) = logging.filter(Some(given));
-            assert_eq!((&filter, rejected.is_some()), (&default, is_rejected), "{given}");
+            assert_eq!(
+                (&filter, rejected.is_some()),
+                (&default, is_rejected),
+                "{given}"
+            );
         }
         let (filter, rejected) = logging.filter(Some("warn,agent=debug"));
         assert!(rejected.is_none());

@@ -76,13 +76,19 @@ print(json.dumps([shlex.split(line, comments=True) for line in lines]))
     Ok(())
 }
 
-/// The list of environments for the reference client starts our program.
+/// What is written in TOML is either the list of environments for the reference client, which starts our
+/// program, or settings of the server.
 #[tokio::test]
-async fn environments_start_programs_with_options_that_exist() -> Result<()> {
+async fn files_start_programs_with_options_that_exist_or_hold_settings_that_do() -> Result<()> {
     let script = "import json, sys, tomllib; print(json.dumps(tomllib.loads(sys.stdin.read())))";
-    let mut checked = 0;
+    let (mut programs, mut settings) = (0, 0);
     for block in blocks("toml")? {
         let file: Value = serde_json::from_str(&python(&["-c", script], &block)?)?;
+        if file.get("environments").is_none() {
+            has_settings_that_exist(&block).await?;
+            settings += 1;
+            continue;
+        }
         let environments = list(&file["environments"]);
         ensure!(
             environments
@@ -95,9 +101,21 @@ async fn environments_start_programs_with_options_that_exist() -> Result<()> {
             let arguments = list(&environment["args"]).iter().filter_map(Value::as_str);
             let arguments: Vec<_> = arguments.map(str::to_owned).collect();
             is_known(program(name).context("whose program is it?")?, &arguments).await?;
-            checked += 1;
+            programs += 1;
         }
     }
-    ensure!(checked > 0, "there are none");
+    ensure!(programs > 0 && settings > 0, "{programs} and {settings}");
+    Ok(())
+}
+
+/// Whether the server takes these settings.
+async fn has_settings_that_exist(text: &str) -> Result<()> {
+    let file = tempfile::NamedTempFile::new()?;
+    std::fs::write(file.path(), text)?;
+    let launch = Launch::new(Binary::ExecCloud)?
+        .args(["serve", "--check-config", "--config"])
+        .arg(file.path());
+    let finished = launch.finish(b"", DEADLINE).await?;
+    ensure!(finished.status.success(), "{}\n{text}", finished.stderr);
     Ok(())
 }
