@@ -26,6 +26,7 @@ use std::path::Path;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicI32, Ordering};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, FdFlags};
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 use rustix::process::{
@@ -101,15 +102,12 @@ impl NewProcess<'_> {
             above_standard(self.standard[1])?,
             above_standard(self.standard[2])?,
         ];
-        let argv = c_strings(self.argv.iter().copied())?;
-        let environment = c_strings(self.environment.iter().map(OsString::as_os_str))?;
-        let [argv_pointers, environment_pointers] = [pointers(&argv), pointers(&environment)];
+        let environment = self.environment.iter().map(OsString::as_os_str);
+        let image = Image::new(self.program, self.argv.iter().copied(), environment)?;
         let memory = self.bounds.and_then(Bounds::memory_limit);
         let error = Mapping::<AtomicI32>::shared()?;
         let plan = Plan {
-            program: &c_string(self.program.as_os_str())?,
-            argv: &argv_pointers,
-            environment: &environment_pointers,
+            image: &image,
             cwd: &c_string(self.cwd.as_os_str())?,
             standard: &standard,
             terminal: self.terminal,
@@ -138,10 +136,7 @@ impl NewProcess<'_> {
 
 /// Everything that the new process needs, so that it does not allocate.
 struct Plan<'a> {
-    program: &'a CStr,
-    /// Both end with a null pointer, and point to what outlives this.
-    argv: &'a [*const libc::c_char],
-    environment: &'a [*const libc::c_char],
+    image: &'a Image,
     cwd: &'a CStr,
     standard: &'a [OwnedFd; 3],
     terminal: bool,
@@ -209,15 +204,7 @@ impl Plan<'_> {
         // If the executor is killed, programs get a chance to end in order.
         set_parent_process_death_signal(Some(Signal::TERM))?;
         default_signals();
-        // SAFETY: the pointers are to strings that end with a zero byte, and end with a null pointer.
-        unsafe {
-            libc::execve(
-                self.program.as_ptr(),
-                self.argv.as_ptr(),
-                self.environment.as_ptr(),
-            );
-        }
-        let errno = io::Error::last_os_error().raw_os_error();
+        let errno = self.image.execute().raw_os_error();
         Err(Errno::from_raw_os_error(errno.unwrap_or(libc::ENOEXEC)))
     }
 }
@@ -327,6 +314,59 @@ fn above_standard(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(fd, 3)?)
 }
 
+/// A program with its arguments and variables, in the form in which the system takes them.
+pub(crate) struct Image {
+    program: CString,
+    argv: Texts,
+    environment: Texts,
+}
+
+/// Strings, and pointers to them that end with a null pointer.
+struct Texts {
+    _strings: Vec<CString>,
+    pointers: Vec<*const libc::c_char>,
+}
+
+impl Image {
+    /// `argv` is the program's name and its arguments, `environment` is `NAME=value`.
+    ///
+    /// # Errors
+    ///
+    /// If there is a zero byte in one of them.
+    pub(crate) fn new<'a>(
+        program: &Path,
+        argv: impl Iterator<Item = &'a OsStr>,
+        environment: impl Iterator<Item = &'a OsStr>,
+    ) -> io::Result<Self> {
+        Ok(Self {
+            program: c_string(program.as_os_str())?,
+            argv: Texts::new(argv)?,
+            environment: Texts::new(environment)?,
+        })
+    }
+
+    /// Replaces the program of this process, without an allocation. Returns only if that fails.
+    pub(crate) fn execute(&self) -> io::Error {
+        let (argv, environment) = (&self.argv.pointers, &self.environment.pointers);
+        // JUSTIFICATION: the standard library's `exec` searches for the program, changes signal handling
+        // and cannot pass a variable without a name.
+        // SAFETY: both arrays end with null and point to strings that live as long as this.
+        unsafe { libc::execve(self.program.as_ptr(), argv.as_ptr(), environment.as_ptr()) };
+        io::Error::last_os_error()
+    }
+}
+
+impl Texts {
+    fn new<'a>(texts: impl Iterator<Item = &'a OsStr>) -> io::Result<Self> {
+        let strings: Vec<_> = texts.map(c_string).collect::<io::Result<_>>()?;
+        let pointers = strings.iter().map(|string| string.as_ptr());
+        Ok(Self {
+            pointers: pointers.chain([null()]).collect(),
+            _strings: strings,
+        })
+    }
+}
+
 fn c_string(text: &OsStr) -> io::Result<CString> {
     // In the words of the standard library, which clients know.
     CString::new(text.as_bytes()).map_err(|_| {
@@ -335,13 +375,10 @@ fn c_string(text: &OsStr) -> io::Result<CString> {
     })
 }
 
-fn c_strings<'a>(texts: impl Iterator<Item = &'a OsStr>) -> io::Result<Vec<CString>> {
-    texts.map(c_string).collect()
-}
-
-fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
-    let strings = strings.iter().map(|string| string.as_ptr());
-    strings.chain([null()]).collect()
+/// What stands for a standard descriptor that is not there.
+pub(crate) fn null_device() -> io::Result<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    Ok(rustix::fs::open("/dev/null", flags, Mode::empty())?)
 }
 
 /// What the new process runs on until it executes its program, in bytes. It needs a small part.

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use exec_proto::RpcError;
 use exec_proto::process::Stream;
-use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 use tokio::io::Interest;
@@ -28,7 +28,7 @@ use super::group::{Leader, LeaderKind, ProcessGroup};
 use super::lookup;
 use super::pty::{Size, Terminal};
 use super::watched::watch;
-use crate::child::{NewProcess, Started};
+use crate::child::{NewProcess, Started, null_device};
 use crate::environment::Variables;
 use crate::events;
 use crate::limits::Bounds;
@@ -374,7 +374,7 @@ fn spawn(request: &SpawnRequest, copies: &mut Copies) -> Result<Spawned, SpawnEr
         terminal: master,
         theirs,
     } = connect(request.stdio)?;
-    let null = null()?;
+    let null = null_device()?;
     let extra = request.extra.iter().map(|extra| extra.as_fd());
     let mut spawned = match &request.confinement {
         None => {
@@ -445,7 +445,7 @@ fn spawn_files(
         output: None,
         errors: None,
     };
-    let started = copies.make(theirs.or_null(&null()?), &prepared)?;
+    let started = copies.make(theirs.or_null(&null_device()?), &prepared)?;
     let mut spawned = Spawned::new(started, LeaderKind::Sandbox);
     spawned.outcome = Some(prepared.outcome);
     Ok(spawned)
@@ -495,11 +495,6 @@ impl Standard {
     fn or_null<'a>(&'a self, null: &'a OwnedFd) -> [BorrowedFd<'a>; 3] {
         [&self.input, &self.output, &self.errors].map(|end| end.as_ref().unwrap_or(null).as_fd())
     }
-}
-
-fn null() -> io::Result<OwnedFd> {
-    let flags = OFlags::RDWR | OFlags::CLOEXEC;
-    Ok(rustix::fs::open("/dev/null", flags, Mode::empty())?)
 }
 
 /// The executor's ends of a child's standard descriptors, and the child's.

@@ -8,16 +8,16 @@
     reason = "process creation, signals and mounts have no safe interface"
 )]
 
-use std::ffi::{CString, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use rustix::process::Pid;
 
 use super::bpf;
+use crate::child::Image;
 
 /// Where a process finds itself after a fork.
 #[derive(Debug, Clone, Copy)]
@@ -62,33 +62,11 @@ pub(super) fn exit(code: i32) -> ! {
 
 /// Replaces the program. Returns only if that fails.
 pub(super) fn exec(program: &Path, argv: &[OsString], environment: &[OsString]) -> io::Error {
-    let texts = |list: &[OsString]| -> Result<Vec<CString>, _> {
-        list.iter()
-            .map(|text| CString::new(text.as_bytes()))
-            .collect()
-    };
-    let (Ok(program), Ok(argv), Ok(environment)) = (
-        CString::new(program.as_os_str().as_bytes()),
-        texts(argv),
-        texts(environment),
-    ) else {
-        return io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "nul byte found in provided data",
-        );
-    };
-    let pointers = |list: &[CString]| -> Vec<*const libc::c_char> {
-        list.iter()
-            .map(|text| text.as_ptr())
-            .chain([std::ptr::null()])
-            .collect()
-    };
-    let (arguments, variables) = (pointers(&argv), pointers(&environment));
-    // JUSTIFICATION: the standard library's `exec` searches for the program, changes signal handling
-    // and cannot pass a variable without a name.
-    // SAFETY: both arrays end with null and point to strings that live until the call returns.
-    unsafe { libc::execve(program.as_ptr(), arguments.as_ptr(), variables.as_ptr()) };
-    io::Error::last_os_error()
+    let [argv, environment] = [argv, environment].map(|list| list.iter().map(OsString::as_os_str));
+    match Image::new(program, argv, environment) {
+        Ok(image) => image.execute(),
+        Err(error) => error,
+    }
 }
 
 /// Sets attributes of a mount, and with `recursive` of all mounts in it.

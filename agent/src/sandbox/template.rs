@@ -23,7 +23,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -33,7 +32,7 @@ use rustix::process::{
     DumpableBehavior, Pid, Signal, set_dumpable_behavior, set_parent_process_death_signal,
 };
 
-use crate::child::{NewProcess, Started};
+use crate::child::{NewProcess, Started, null_device};
 
 use super::failure::{Failure, Stage, at};
 use super::launch::PROGRAM;
@@ -59,7 +58,7 @@ impl Template {
     fn try_start() -> io::Result<Self> {
         let kind = SocketType::SEQPACKET;
         let (socket, theirs) = socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
-        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let null = null_device()?;
         let process = NewProcess {
             program: Path::new(PROGRAM),
             argv: [PROGRAM, ARGUMENT].map(OsStr::new).to_vec(),
