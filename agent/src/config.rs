@@ -206,11 +206,7 @@ impl Settings {
         let export = Plan::find(options.otlp_endpoint.as_deref(), &|name| {
             layers.variable(name)
         });
-        let export = export.unwrap_or_else(|problem| {
-            let name = layers.name_of("otlp_endpoint");
-            layers.problem(format!("{name} cannot be used: {problem}"));
-            Found::default()
-        });
+        let export = Found::or_problem(export, layers);
         let log_format = options.log_format.unwrap_or_default();
         let mode = if is_remote(&options, layers) {
             remote::resolve(options, layers, has_secret)

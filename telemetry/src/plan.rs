@@ -29,6 +29,17 @@ pub struct Found {
     pub warnings: Vec<String>,
 }
 
+impl Found {
+    /// What was found for the setting `otlp_endpoint`; what is wrong with it is a problem of `layers`.
+    pub fn or_problem(found: Result<Self, String>, layers: &mut settings::Layers<'_>) -> Self {
+        found.unwrap_or_else(|problem| {
+            let name = layers.name_of("otlp_endpoint");
+            layers.problem(format!("{name} cannot be used: {problem}"));
+            Self::default()
+        })
+    }
+}
+
 impl Plan {
     /// Finds out. `setting` is the base URL of a collector, and wins over the variables.
     ///

@@ -212,11 +212,7 @@ fn load(
     schema::merge(&mut options, &mut layers);
     let report = layers.report();
     let export = Plan::find(options.otlp_endpoint.as_deref(), environment);
-    let export = export.unwrap_or_else(|problem| {
-        let name = layers.name_of("otlp_endpoint");
-        layers.problem(format!("{name} cannot be used: {problem}"));
-        Found::default()
-    });
+    let export = Found::or_problem(export, &mut layers);
     let format = options.log_format.unwrap_or_default();
     let config = options.into_config(&mut layers);
     if let Err(found) = config.check() {

@@ -111,20 +111,16 @@ impl Config {
         variables: &Variables,
         environment: Option<&str>,
     ) -> (Result<Self, Failure>, String) {
-        let lookup = |name: &str| variables.get(name).cloned();
-        let usual = default_path(variables);
-        let flag = global.config.as_deref();
-        let mut layers = Layers::open(&PROGRAM, &lookup, flag, usual.as_deref());
-        let mut settings = Settings::of(global);
-        settings.merge(&mut layers);
-        let report = layers.report();
-        let config = Self::decide(settings, environment, &mut layers);
-        let problems = layers.take_problems();
-        let config = match config {
-            Some(config) if problems.is_empty() => Ok(config),
-            _ => Err(Failure::usage(problems.join("; "))),
-        };
-        (config, report)
+        Settings::with(global, variables, |settings, layers| {
+            let report = layers.report();
+            let config = Self::decide(settings, environment, layers);
+            let problems = layers.take_problems();
+            let config = match config {
+                Some(config) if problems.is_empty() => Ok(config),
+                _ => Err(Failure::usage(problems.join("; "))),
+            };
+            (config, report)
+        })
     }
 
     /// Where spans go, and the authorities for that. What is wrong with the rest is said when that is
@@ -137,19 +133,15 @@ impl Config {
         global: &Global,
         variables: &Variables,
     ) -> Result<(Found, Option<PathBuf>), Failure> {
-        let lookup = |name: &str| variables.get(name).cloned();
-        let usual = default_path(variables);
-        let flag = global.config.as_deref();
-        let mut layers = Layers::open(&PROGRAM, &lookup, flag, usual.as_deref());
-        let mut settings = Settings::of(global);
-        settings.merge(&mut layers);
-        let standard = |name: &str| std::env::var(name).ok();
-        let found = Plan::find(settings.otlp_endpoint.as_deref(), &standard);
-        let found = found.map_err(|problem| {
-            let name = layers.name_of("otlp_endpoint");
-            Failure::usage(format!("{name} cannot be used: {problem}"))
-        })?;
-        Ok((found, settings.ca_file))
+        Settings::with(global, variables, |settings, layers| {
+            let standard = |name: &str| std::env::var(name).ok();
+            let found = Plan::find(settings.otlp_endpoint.as_deref(), &standard);
+            let found = found.map_err(|problem| {
+                let name = layers.name_of("otlp_endpoint");
+                Failure::usage(format!("{name} cannot be used: {problem}"))
+            })?;
+            Ok((found, settings.ca_file))
+        })
     }
 
     fn decide(settings: Settings, named: Option<&str>, layers: &mut Layers<'_>) -> Option<Self> {
@@ -207,6 +199,21 @@ struct Settings {
 }
 
 impl Settings {
+    /// Gives `decide` what flags, variables and the file say together.
+    fn with<T>(
+        global: &Global,
+        variables: &Variables,
+        decide: impl FnOnce(Self, &mut Layers<'_>) -> T,
+    ) -> T {
+        let lookup = |name: &str| variables.get(name).cloned();
+        let usual = default_path(variables);
+        let flag = global.config.as_deref();
+        let mut layers = Layers::open(&PROGRAM, &lookup, flag, usual.as_deref());
+        let mut settings = Self::of(global);
+        settings.merge(&mut layers);
+        decide(settings, &mut layers)
+    }
+
     fn of(global: &Global) -> Self {
         Self {
             registry: global.registry.clone(),
