@@ -143,25 +143,32 @@ impl Life {
     /// Whether the peer has shown no life for too long; otherwise a ping may go out.
     fn is_over(&self, is_watched: bool, outbox: &Outbox) -> bool {
         let now = now();
-        self.with(|keepalive| {
+        self.asking(now, outbox, |keepalive| {
             keepalive.watch(now, is_watched);
-            let is_dead = keepalive.is_dead(now);
-            if keepalive.take_ping(now) {
-                outbox.ping();
-            }
-            is_dead
+            keepalive.is_dead(now)
         })
     }
 
     /// The peer may be gone: it is asked at once, and has little time to answer.
     fn suspect(&self, outbox: &Outbox) {
         let now = now();
+        self.asking(now, outbox, |keepalive| keepalive.suspect(now));
+    }
+
+    /// As `with`, and sends the ping that is due then.
+    fn asking<T>(
+        &self,
+        now: std::time::Instant,
+        outbox: &Outbox,
+        act: impl FnOnce(&mut Keepalive) -> T,
+    ) -> T {
         self.with(|keepalive| {
-            keepalive.suspect(now);
+            let outcome = act(keepalive);
             if keepalive.take_ping(now) {
                 outbox.ping();
             }
-        });
+            outcome
+        })
     }
 
     /// When to look at it again. Only a pong makes that earlier.
