@@ -19,7 +19,7 @@ pub(crate) fn findings(root: &Path, files: &[&str]) -> Result<Vec<String>> {
     let mut findings = Vec::new();
     let mut quoted = Vec::new();
     for document in files.iter().filter(|file| file.ends_with(".md")) {
-        for (name, block) in blocks(&read(document)?) {
+        for (name, block) in programs(&read(document)?) {
             let Some(name) = name else {
                 findings.push(format!(
                     "{document}: a program in Rust without the file it is from"
@@ -47,19 +47,41 @@ fn is_example(file: &str) -> bool {
 }
 
 /// The blocks of Rust, each with the name above it.
-fn blocks(text: &str) -> Vec<(Option<String>, String)> {
-    let mut parts = text.split("```");
-    let (mut blocks, mut above) = (Vec::new(), parts.next().unwrap_or_default());
-    while let (Some(block), after) = (parts.next(), parts.next()) {
-        if let Some((_, program)) = block
-            .split_once('\n')
-            .filter(|(language, _)| language.split(',').next() == Some("rust"))
-        {
-            let name = above.trim_end().lines().next_back();
+fn programs(text: &str) -> Vec<(Option<String>, String)> {
+    let of_rust = blocks(text)
+        .into_iter()
+        .filter(|block| block.language.split(',').next() == Some("rust"));
+    of_rust
+        .map(|block| {
+            let name = block.above.trim_end().lines().next_back();
             let name = name
                 .and_then(|line| line.strip_prefix("<!-- ")?.strip_suffix(" -->"))
                 .map(str::to_owned);
-            blocks.push((name, program.to_owned()));
+            (name, block.content.to_owned())
+        })
+        .collect()
+}
+
+/// Something between fences.
+pub(crate) struct Block<'a> {
+    /// The text since the block before.
+    above: &'a str,
+    /// What stands behind the first fence.
+    pub(crate) language: &'a str,
+    pub(crate) content: &'a str,
+}
+
+/// All blocks of a document.
+pub(crate) fn blocks(text: &str) -> Vec<Block<'_>> {
+    let mut parts = text.split("```");
+    let (mut blocks, mut above) = (Vec::new(), parts.next().unwrap_or_default());
+    while let (Some(block), after) = (parts.next(), parts.next()) {
+        if let Some((language, content)) = block.split_once('\n') {
+            blocks.push(Block {
+                above,
+                language,
+                content,
+            });
         }
         above = after.unwrap_or_default();
     }
@@ -78,7 +100,7 @@ mod tests {
             (Some("x/y.rs".to_owned()), "fn f() {}\n".to_owned()),
             (None, "1\n".to_owned()),
         ];
-        assert_eq!(blocks(text), expected);
+        assert_eq!(programs(text), expected);
     }
 
     #[test]

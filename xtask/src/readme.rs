@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{build, commands::output};
+use crate::{build, commands::output, quotes};
 
 /// Commands of the document that nothing runs, crates that it leaves out, and numbers that
 /// `SPECIFICATION.md` does not have.
@@ -91,10 +91,10 @@ fn commands_that_are_run() -> Vec<String> {
 
 /// The lines of shell that start with cargo.
 fn commands(text: &str) -> Vec<String> {
-    let blocks = text.split("```").skip(1).step_by(2);
-    blocks
-        .filter_map(|block| block.strip_prefix("sh\n"))
-        .flat_map(str::lines)
+    quotes::blocks(text)
+        .into_iter()
+        .filter(|block| block.language == "sh")
+        .flat_map(|block| block.content.lines())
         .map(|line| line.split(" #").next().unwrap_or_default().trim())
         .filter(|line| line.starts_with("cargo "))
         .map(str::to_owned)
