@@ -23,7 +23,9 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
 };
 use prost::Message;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::task::JoinSet;
+
+use crate::web;
 
 /// The running collector. Dropping it stops it.
 #[derive(Debug)]
@@ -89,22 +91,16 @@ impl Collector {
     }
 
     async fn serve(seen: Seen) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}", listener.local_addr()?);
+        let (listener, url) = web::bind().await?;
         let state = Arc::new(seen);
         let router = Router::new()
             .route("/v1/traces", post(traces))
             .route("/v1/metrics", post(metrics))
             .with_state(Arc::clone(&state));
-        let mut server = JoinSet::new();
-        server.spawn(async move {
-            // Ends only with the listener, which lives as long as this task.
-            drop(axum::serve(listener, router).await);
-        });
         Ok(Self {
             url,
             state,
-            _server: server,
+            _server: web::serve(listener, router),
         })
     }
 

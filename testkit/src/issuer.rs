@@ -24,7 +24,9 @@ use aws_lc_rs::{
 use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::task::JoinSet;
+
+use crate::web;
 
 /// A key that signs tokens.
 #[derive(Debug)]
@@ -255,8 +257,7 @@ impl Issuer {
     ///
     /// When no port can be bound.
     pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}", listener.local_addr()?);
+        let (listener, url) = web::bind().await?;
         let published = Arc::new(Published {
             url: url.clone(),
             keys: Mutex::default(),
@@ -266,15 +267,10 @@ impl Issuer {
             .route("/.well-known/openid-configuration", get(discovery))
             .route("/keys", get(keys))
             .with_state(Arc::clone(&published));
-        let mut server = JoinSet::new();
-        server.spawn(async move {
-            // Ends only with the listener, which lives as long as this task.
-            drop(axum::serve(listener, router).await);
-        });
         Ok(Self {
             url,
             published,
-            _server: server,
+            _server: web::serve(listener, router),
         })
     }
 

@@ -33,7 +33,9 @@ use axum::{
     routing::post,
 };
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::task::JoinSet;
+
+use crate::web;
 
 pub use call::Call;
 pub use normalize::{normalize, session_id};
@@ -84,23 +86,15 @@ impl ScriptedModel {
             requests: Vec::new(),
             problem: None,
         }));
-        let listener = TcpListener::bind("127.0.0.1:0")
-            .await
-            .context("bind the scripted model")?;
-        let base_url = format!("http://{}/v1", listener.local_addr()?);
+        let (listener, url) = web::bind().await?;
         let router = Router::new()
             .route("/v1/responses", post(respond))
             .layer(DefaultBodyLimit::max(REQUEST_LIMIT_BYTES))
             .with_state(Arc::clone(&state));
-        let mut server = JoinSet::new();
-        server.spawn(async move {
-            // Ends only with the listener, which lives as long as this task.
-            drop(axum::serve(listener, router).await);
-        });
         Ok(Self {
-            base_url,
+            base_url: format!("{url}/v1"),
             state,
-            _server: server,
+            _server: web::serve(listener, router),
         })
     }
 

@@ -1,6 +1,6 @@
-//! A web server that says what it was asked.
+//! Web servers on loopback; among them one that says what it was asked.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use axum::{
     Router,
     body::Bytes,
@@ -22,17 +22,11 @@ impl EchoServer {
     ///
     /// When no port can be bound.
     pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}", listener.local_addr()?);
+        let (listener, url) = bind().await?;
         let router = Router::new().fallback(echo);
-        let mut server = JoinSet::new();
-        server.spawn(async move {
-            // Ends only with the listener, which lives as long as this task.
-            drop(axum::serve(listener, router).await);
-        });
         Ok(Self {
             url,
-            _server: server,
+            _server: serve(listener, router),
         })
     }
 
@@ -40,6 +34,25 @@ impl EchoServer {
     pub fn url(&self) -> &str {
         &self.url
     }
+}
+
+/// A free port of loopback, and its base URL without a slash at the end.
+pub(crate) async fn bind() -> Result<(TcpListener, String)> {
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .context("bind a port of loopback")?;
+    let url = format!("http://{}", listener.local_addr()?);
+    Ok((listener, url))
+}
+
+/// Serves until the set is dropped.
+pub(crate) fn serve(listener: TcpListener, router: Router) -> JoinSet<()> {
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        // Ends only with the listener, which lives as long as this task.
+        drop(axum::serve(listener, router).await);
+    });
+    server
 }
 
 /// Method, path, the header `x-test`, and the body, each on a line. Paths below `/missing` are 404.

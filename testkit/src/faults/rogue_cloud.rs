@@ -14,13 +14,12 @@ use axum::{
 };
 use serde_json::json;
 use tokio::{
-    net::TcpListener,
     sync::{Mutex, mpsc},
     task::JoinSet,
     time::timeout,
 };
 
-use crate::processes::DEADLINE;
+use crate::{processes::DEADLINE, web};
 
 /// The misbehaving server. Dropping it stops it.
 #[derive(Debug)]
@@ -43,26 +42,20 @@ impl RogueCloud {
     ///
     /// When no port can be bound.
     pub async fn start() -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let address = listener.local_addr()?;
+        let (listener, url) = web::bind().await?;
         let (sender, visits) = mpsc::channel(VISITS);
         let shared = Arc::new(Shared {
-            websocket: format!("ws://{address}/ws"),
+            websocket: format!("{}/ws", url.replacen("http", "ws", 1)),
             sender,
         });
         let router = Router::new()
             .route("/cloud/environment/{id}/register", post(register))
             .route("/ws", get(accept))
             .with_state(shared);
-        let mut server = JoinSet::new();
-        server.spawn(async move {
-            // Ends only with the listener, which lives as long as this task.
-            drop(axum::serve(listener, router).await);
-        });
         Ok(Self {
-            url: format!("http://{address}"),
+            url,
             visits: Mutex::new(visits),
-            _server: server,
+            _server: web::serve(listener, router),
         })
     }
 

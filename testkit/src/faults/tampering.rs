@@ -14,9 +14,10 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use serde_json::Value;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::task::JoinSet;
 
 use super::http_client;
+use crate::web;
 
 /// The altering registry. Dropping it stops it.
 #[derive(Debug)]
@@ -41,17 +42,11 @@ impl TamperingRegistry {
             client,
             alter: Arc::new(alter),
         };
-        let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let url = format!("http://{}", listener.local_addr()?);
+        let (listener, url) = web::bind().await?;
         let router = Router::new().fallback(forward).with_state(state);
-        let mut server = JoinSet::new();
-        server.spawn(async move {
-            // Ends only with the listener, which lives as long as this task.
-            drop(axum::serve(listener, router).await);
-        });
         Ok(Self {
             url,
-            _server: server,
+            _server: web::serve(listener, router),
         })
     }
 

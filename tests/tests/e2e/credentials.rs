@@ -9,6 +9,8 @@ use testkit::{
 };
 use tokio::io::AsyncWriteExt as _;
 
+use crate::secure_cloud::SecureCloud;
+
 /// A line for `--executor-credential-stdin`.
 fn line(environment: &str, token: &str, life: Duration) -> Result<Vec<u8>> {
     let expires_at = (SystemTime::now().duration_since(UNIX_EPOCH)? + life).as_secs();
@@ -111,34 +113,24 @@ async fn token_of_a_listener_and_of_its_client_are_replaced_without_a_restart() 
 
 #[tokio::test]
 async fn certificate_of_the_cloud_is_replaced_without_a_restart() -> Result<()> {
-    let directory = tempfile::tempdir()?;
-    let (certificate, key) = (directory.path().join("cert"), directory.path().join("key"));
-    let issue = || -> Result<()> {
-        let issued = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
-        std::fs::write(&key, issued.signing_key.serialize_pem())?;
-        std::fs::write(&certificate, issued.cert.pem())?;
-        Ok(())
-    };
-    issue()?;
-    let cloud = Launch::new(Binary::ExecCloud)?
-        .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--tls-cert"])
-        .arg(&certificate)
-        .arg("--tls-key")
-        .arg(&key)
-        .spawn()?;
-    let line = cloud.stdout().wait_for("listening on ", DEADLINE).await?;
-    let port = line.rsplit_once(':').map_or("", |(_, port)| port.trim());
+    let secure = SecureCloud::start().await?;
+    let (cloud, port) = (&secure.cloud, &secure.port);
     let launch = || {
         let launch = Launch::new(Binary::Execctl)?
             .env("EXECCTL_TOKEN", "any")
             .args(["--registry", &format!("https://localhost:{port}")])
             .args(["--environment", "nowhere"]);
-        anyhow::Ok(launch.arg("--ca-file").arg(&certificate).arg("info"))
+        anyhow::Ok(
+            launch
+                .arg("--ca-file")
+                .arg(secure.certificate())
+                .arg("info"),
+        )
     };
     // It is reached: the environment is what is not there.
     let reached = launch()?.finish(b"", DEADLINE).await?;
     assert_eq!(reached.code(), Some(64), "{}", reached.stderr);
-    issue()?;
+    secure.renew()?;
     cloud
         .stderr()
         .wait_for("certificates reloaded", DEADLINE)

@@ -9,6 +9,8 @@ use testkit::{
     workspace::Workspace,
 };
 
+use crate::secure_cloud::SecureCloud;
+
 /// Verdict and detail of each check.
 fn findings(finished: &Finished) -> Result<BTreeMap<String, (String, String)>> {
     let text = String::from_utf8(finished.stdout.clone())?;
@@ -108,25 +110,14 @@ async fn what_the_registry_says_of_a_token_is_told() -> Result<()> {
 
 #[tokio::test]
 async fn each_fault_on_the_way_has_its_line() -> Result<()> {
-    let directory = tempfile::tempdir()?;
-    let (certificate, key) = (directory.path().join("cert"), directory.path().join("key"));
-    let issued = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()])?;
-    std::fs::write(&key, issued.signing_key.serialize_pem())?;
-    std::fs::write(&certificate, issued.cert.pem())?;
-    let cloud = Launch::new(Binary::ExecCloud)?
-        .args(["serve", "--dev", "--listen", "127.0.0.1:0", "--tls-cert"])
-        .arg(&certificate)
-        .arg("--tls-key")
-        .arg(&key)
-        .spawn()?;
-    let line = cloud.stdout().wait_for("listening on ", DEADLINE).await?;
-    let port = line.rsplit_once(':').map_or("", |(_, port)| port.trim());
+    let secure = SecureCloud::start().await?;
+    let (directory, port) = (&secure.directory, &secure.port);
     let good = format!("https://localhost:{port}");
     let plain = format!("http://localhost:{port}");
     // Too long for a name, so that nobody is asked.
     let nameless = format!("https://{}", "x".repeat(70));
     let missing = directory.path().join("none").display().to_string();
-    let ca = certificate.display().to_string();
+    let ca = secure.certificate().display().to_string();
     for (registry, arguments, variables, check, verdict) in [
         (
             good.as_str(),

@@ -26,6 +26,7 @@ mod oidc;
 mod outbound;
 mod readme;
 mod sandbox;
+mod secure_cloud;
 mod session;
 mod side_by_side;
 mod tracing;

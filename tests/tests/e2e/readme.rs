@@ -21,9 +21,7 @@ use tokio::{
 fn commands() -> Result<Vec<String>> {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let text = std::fs::read_to_string(readme)?;
-    let blocks = text.split("```").skip(1).step_by(2);
-    let lines = blocks
-        .filter_map(|block| block.strip_prefix("sh\n"))
+    let lines = e2e_tests::blocks(&text, "sh")
         .flat_map(str::lines)
         .map(|line| line.split(" #").next().unwrap_or_default().trim())
         .filter(|line| !line.is_empty() && !line.starts_with('#'));

@@ -16,19 +16,26 @@ use super::{
     load::{Load, Plan},
 };
 
-async fn forgotten(end: End) -> Result<()> {
-    let fixture = Fixture::start().await?;
-    let executor = Agent::start(&fixture.cloud, &fixture.workspace, &[]).await?;
+/// Has the websocket of one end forgotten in the middle of some load, which then opens another one within
+/// `noticed`.
+async fn forget(fixture: &Fixture, end: End, noticed: Duration) -> Result<Load> {
     let plan = Plan {
         clients: 2,
         parallel: 3,
         least: 10,
     };
-    let mut load = Load::start(&fixture, plan).await?;
+    let mut load = Load::start(fixture, plan).await?;
     load.progress(10, KEEPALIVE).await?;
     let before = fixture.proxy.opened(end);
     ensure!(fixture.proxy.forget(end) > 0, "no websocket to forget");
-    fixture.proxy.opened_after(end, before, KEEPALIVE).await?;
+    fixture.proxy.opened_after(end, before, noticed).await?;
+    Ok(load)
+}
+
+async fn forgotten(end: End) -> Result<()> {
+    let fixture = Fixture::start().await?;
+    let executor = Agent::start(&fixture.cloud, &fixture.workspace, &[]).await?;
+    let load = forget(&fixture, end, KEEPALIVE).await?;
     let tally = load.finish(&fixture, KEEPALIVE).await?;
     tally.all_exact(60)?;
     tally.only_resumed(2, 1)?;
@@ -50,22 +57,7 @@ async fn our_executor_leaves_a_half_open_path() -> Result<()> {
 async fn our_harness_leaves_a_half_open_path_to_the_reference_executor() -> Result<()> {
     let fixture = Fixture::start().await?;
     let executor = CodexExecutor::start(&fixture.cloud, &fixture.workspace, &[]).await?;
-    let plan = Plan {
-        clients: 2,
-        parallel: 3,
-        least: 10,
-    };
-    let mut load = Load::start(&fixture, plan).await?;
-    load.progress(10, KEEPALIVE).await?;
-    let before = fixture.proxy.opened(End::Harness);
-    ensure!(
-        fixture.proxy.forget(End::Harness) > 0,
-        "no websocket to forget"
-    );
-    fixture
-        .proxy
-        .opened_after(End::Harness, before, WATCHED)
-        .await?;
+    let load = forget(&fixture, End::Harness, WATCHED).await?;
     // Its old session is given back once the rendezvous has noticed as well, which asks the old
     // socket when the new one comes.
     let tally = load.finish(&fixture, RECOVERED).await?;

@@ -15,12 +15,7 @@ fn blocks(language: &str) -> Result<Vec<String>> {
     let mut blocks = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(&file)?;
-        let mut parts = text.split("```");
-        while let (Some(_), Some(block)) = (parts.next(), parts.next()) {
-            if let Some(content) = block.strip_prefix(&format!("{language}\n")) {
-                blocks.push(content.to_owned());
-            }
-        }
+        blocks.extend(e2e_tests::blocks(&text, language).map(str::to_owned));
     }
     Ok(blocks)
 }
