@@ -8,8 +8,9 @@ use std::fmt;
 use relay_proto::ids::{EnvironmentId, RegistrationId};
 use relay_proto::keys::PublicKey;
 use secrecy::{ExposeSecret, SecretString};
-use url::{Host, Url};
+use url::Url;
 
+use crate::registry_url::is_loopback;
 use crate::wire::Redacted;
 
 /// A signed rendezvous URL: `ws` or `wss`, with a host, without user information.
@@ -117,14 +118,10 @@ impl RendezvousUrl {
         self.0.scheme() == "wss"
     }
 
-    /// Returns whether the host is `localhost` or a loopback address.
-    pub fn is_loopback(&self) -> bool {
-        match self.0.host() {
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-            None => false,
-        }
+    /// Returns whether a credential can be sent: nobody on the way can read it, because of TLS or
+    /// because there is no way, to `localhost` or a loopback address.
+    pub fn is_protected(&self) -> bool {
+        self.is_tls() || is_loopback(&self.0)
     }
 
     /// Returns host and port, which may be shown.

@@ -1,7 +1,6 @@
 //! The registry's base URL, and the paths below it.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use relay_proto::ids::EnvironmentId;
@@ -92,20 +91,10 @@ impl RegistryUrl {
     ///
     /// [`RegistryUrlError::Unprotected`].
     pub fn require_protection(&self) -> Result<(), RegistryUrlError> {
-        if self.url.scheme() == "https" || self.is_loopback() {
+        if self.is_tls() || is_loopback(&self.url) {
             return Ok(());
         }
         Err(RegistryUrlError::Unprotected)
-    }
-
-    /// Returns whether the host is `localhost` or a loopback address.
-    pub fn is_loopback(&self) -> bool {
-        match self.url.host() {
-            Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-            Some(Host::Ipv4(address)) => IpAddr::from(address).is_loopback(),
-            Some(Host::Ipv6(address)) => IpAddr::from(address).is_loopback(),
-            None => false,
-        }
     }
 
     /// Returns whether nobody on the way can read or answer a call.
@@ -183,6 +172,16 @@ const SEGMENT: &AsciiSet = &CONTROLS
     .add(b'/')
     .add(b'\\')
     .add(b'%');
+
+/// Whether the host is `localhost` or a loopback address.
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
 
 #[cfg(test)]
 mod tests {

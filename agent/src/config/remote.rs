@@ -136,7 +136,7 @@ fn forward(options: &Options, layers: &mut Layers<'_>) -> Option<ForwardSettings
         layers.problem("forward destination must be a ws:// or wss:// URL");
         return None;
     };
-    if token_file.is_some() && !destination.is_tls() && !destination.is_loopback() {
+    if token_file.is_some() && !destination.is_protected() {
         layers.problem("--connect-token-file needs a wss:// destination, or one on loopback");
     }
     Some(ForwardSettings {

@@ -43,7 +43,7 @@ impl DirectDial {
             let text = error.to_string().replace("rendezvous url", "executor url");
             Error::Misuse(text)
         })?;
-        if credential.is_some() && !parsed.is_tls() && !parsed.is_loopback() {
+        if credential.is_some() && !parsed.is_protected() {
             return Err(Error::Misuse(
                 "a token for an executor url needs wss:// or a loopback address".into(),
             ));

@@ -65,7 +65,7 @@ pub(crate) struct Global {
     /// Certificate authorities to trust besides the system's (PEM)
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) ca_file: Option<PathBuf>,
-    /// Allow plain http or ws to another host; the token then travels unprotected
+    /// Allow a plain http registry on another host; the token then travels unprotected
     #[arg(long, global = true)]
     pub(crate) allow_insecure_http: bool,
     /// Configuration file [env: EXECCTL_CONFIG] [default: ~/.config/execctl/config.toml]

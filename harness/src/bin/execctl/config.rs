@@ -57,7 +57,7 @@ impl Endpoint {
                 RegistryUrl::parse(url).map_or(true, |url| url.require_protection().is_ok())
             }
             Self::Direct { url } => {
-                RendezvousUrl::parse(url).map_or(true, |url| url.is_tls() || url.is_loopback())
+                RendezvousUrl::parse(url).map_or(true, |url| url.is_protected())
             }
         }
     }
@@ -159,10 +159,14 @@ impl Config {
         if let (Some(endpoint), Some(_), false) = (&endpoint, &token, settings.allow_insecure_http)
             && !endpoint.is_protected()
         {
-            layers.problem(
-                "the token would travel unprotected: use https (or wss), or --allow-insecure-http on a \
-                 network you trust",
-            );
+            let remedy = match endpoint {
+                Endpoint::Registry { .. } => {
+                    "use https, or --allow-insecure-http on a network you trust"
+                }
+                // Which is not allowed by anything.
+                Endpoint::Direct { .. } => "use wss:// or a loopback address",
+            };
+            layers.problem(format!("the token would travel unprotected: {remedy}"));
         }
         let connect_timeout = match settings.connect_timeout_secs {
             None => DEFAULT_CONNECT_TIMEOUT,

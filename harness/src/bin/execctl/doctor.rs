@@ -147,7 +147,7 @@ async fn direct(connector: &Connector, url: &str, token: Option<Token>) -> (Vec<
             Err(failure) => Err(failure.message),
         };
         match credential {
-            Ok(credential) if parsed.is_tls() || parsed.is_loopback() => {
+            Ok(credential) if parsed.is_protected() => {
                 credential.apply(&mut headers);
             }
             Ok(_) => {
