@@ -25,6 +25,7 @@ use crate::{
     credential, events,
     listener::ListenAddress,
     random,
+    session::OUTPUT_DISK_BYTES,
 };
 
 /// Looks at everything, prints it, and returns the exit code.
@@ -220,11 +221,9 @@ fn output(settings: &Settings) -> Finding {
     let output = &settings.output;
     let directory = output.directory.clone();
     let directory = directory.unwrap_or_else(std::env::temp_dir);
-    host::space(&directory, output.disk_bytes.unwrap_or(DEFAULT_DISK_BYTES))
+    host::space(&directory, output.disk_bytes.unwrap_or(OUTPUT_DISK_BYTES))
 }
 
 const DONE: u8 = 0;
 const FAILED: u8 = 1;
 const MISCONFIGURED: u8 = 64;
-/// As the setting's default.
-const DEFAULT_DISK_BYTES: u64 = 1 << 30;

@@ -24,6 +24,7 @@ mod registry;
 
 pub(crate) use attachment::Attachment;
 pub(crate) use drain::Ending;
+pub(crate) use registry::OUTPUT_DISK_BYTES;
 pub use registry::{OUTPUT_BYTES_MAX, OUTPUT_BYTES_MIN, Sessions, SessionsConfig};
 
 #[cfg(test)]

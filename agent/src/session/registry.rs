@@ -35,6 +35,9 @@ pub const OUTPUT_BYTES_MIN: usize = 1 << 20;
 /// which base64 takes a third.
 pub const OUTPUT_BYTES_MAX: usize = 32 << 20;
 
+/// Output of all programs that may be on disk, in bytes, unless the operator says otherwise.
+pub(crate) const OUTPUT_DISK_BYTES: u64 = 1 << 30;
+
 /// How sessions behave.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -91,7 +94,7 @@ impl SessionsConfig {
             closed_retention: Duration::from_secs(80),
             closed_output_bytes: 64 << 20,
             output_bytes: OUTPUT_BYTES_MIN,
-            output_disk_bytes: 1 << 30,
+            output_disk_bytes: OUTPUT_DISK_BYTES,
             output_directory: std::env::temp_dir(),
             snapshot_time: Duration::from_secs(10),
             concurrent_requests: 64,
