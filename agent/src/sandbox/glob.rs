@@ -6,18 +6,20 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-use globset::{GlobBuilder, GlobMatcher};
-
+use self::pattern::Pattern;
 use super::refusal::Refusal;
 use super::view::{Kind, View, resolve};
+
+mod pattern;
 
 /// A pattern with an absolute base.
 #[derive(Debug)]
 pub(crate) struct DenyGlob {
     prefix: PathBuf,
-    matcher: GlobMatcher,
+    pattern: Pattern,
 }
 
 impl DenyGlob {
@@ -39,14 +41,8 @@ impl DenyGlob {
         if prefix.parent().is_none() {
             return Err(refuse());
         }
-        let glob = GlobBuilder::new(&with_literal_brackets(pattern))
-            .literal_separator(true)
-            .build()
-            .map_err(|_| refuse())?;
-        Ok(Self {
-            prefix,
-            matcher: glob.compile_matcher(),
-        })
+        let pattern = Pattern::parse(&with_literal_brackets(pattern)).ok_or_else(refuse)?;
+        Ok(Self { prefix, pattern })
     }
 
     /// The matching paths below the prefix, which is followed if it is a link. Directories that match
@@ -66,7 +62,10 @@ impl DenyGlob {
         };
         let base = resolve(view, &self.prefix).map_err(unreadable)?;
         let mut found = Vec::new();
-        if self.matcher.is_match(&self.prefix) && base.kind.is_some() {
+        let mut reader = self.pattern.reader();
+        let start = reader.start();
+        let start = reader.read(&start, self.prefix.as_os_str().as_bytes());
+        if reader.is_match(&start) && base.kind.is_some() {
             found.push(base.path);
             return Ok(found);
         }
@@ -74,8 +73,8 @@ impl DenyGlob {
             return Ok(found);
         }
         let mut examined = 0;
-        let mut queue = VecDeque::from([(base.path, self.prefix.clone(), 1)]);
-        while let Some((real, named, depth)) = queue.pop_front() {
+        let mut queue = VecDeque::from([(base.path, start, 1)]);
+        while let Some((real, directory, depth)) = queue.pop_front() {
             let names = match view.names(&real) {
                 Ok(names) => names,
                 // It is gone, so nothing in it can be read.
@@ -84,6 +83,7 @@ impl DenyGlob {
                 Err(err) if err.kind() == io::ErrorKind::PermissionDenied => continue,
                 Err(err) => return Err(unreadable(err)),
             };
+            let directory = reader.read(&directory, b"/");
             for name in names {
                 examined += 1;
                 if examined > MAX_EXAMINED {
@@ -91,8 +91,8 @@ impl DenyGlob {
                         "a deny glob has to examine more than {MAX_EXAMINED} paths"
                     )));
                 }
-                let (real, named) = (real.join(&name), named.join(&name));
-                if self.matcher.is_match(&named) {
+                let (real, named) = (real.join(&name), reader.read(&directory, name.as_bytes()));
+                if reader.is_match(&named) {
                     if found.len() == MAX_MATCHES {
                         return Err(Refusal::Unenforceable(format!(
                             "a deny glob matched more than {MAX_MATCHES} paths"
