@@ -107,6 +107,8 @@ pub struct Capabilities {
     pub session_keep: bool,
     /// `fs/batch` exists.
     pub fs_batch: bool,
+    /// `fs/batch` honours `bulkResults`.
+    pub fs_batch_bulk: bool,
     /// `fs/append` exists.
     pub fs_append: bool,
     /// `fs/rename` exists.

@@ -96,6 +96,9 @@ pub const BLOCK_BYTES: usize = 1 << 20;
 /// Blocks of one file on the way at once. At 1 MiB each and 100 ms round trip: about 40 MB/s.
 pub const BLOCKS_IN_FLIGHT: usize = 4;
 
+/// Blocks between a local file and the connection, each way.
+pub const LOCAL_BLOCKS: usize = 2;
+
 /// A local file up to this size is uploaded with one request; larger ones go block by block.
 pub const SMALL_FILE_BYTES: u64 = 1 << 20;
 
@@ -113,14 +116,8 @@ pub const BATCH_BYTES: usize = 1 << 20;
 /// that have to be named again.
 pub const GROUP_CALLS: usize = 128;
 
-/// Bytes of small files that are uploaded together.
+/// Bytes of small files that are copied together.
 pub const GROUP_BYTES: u64 = 1 << 20;
-
-/// Bytes of small files that are downloaded together: as many as fill the batches in flight.
-pub const GROUP_READ_BYTES: u64 = 4 << 20;
-
-/// Small files that are downloaded together.
-pub const GROUP_FILES: usize = 1024;
 
 /// A remote file up to this size is read with others in one request.
 pub const BATCHED_READ_BYTES: u64 = 64 << 10;

@@ -36,6 +36,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     session_close: true,
     session_keep: true,
     fs_batch: true,
+    fs_batch_bulk: true,
     fs_append: true,
     fs_rename: true,
     fs_sync: true,

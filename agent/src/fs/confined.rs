@@ -47,12 +47,17 @@ impl Workers {
         }
     }
 
+    /// Whether there is a sandbox for every request.
+    pub(super) fn confine_all(&self) -> bool {
+        self.sandboxes.ground.floor.is_some()
+    }
+
     /// The process for a context; `None` if nothing has to be enforced.
     pub(super) async fn find(
         &self,
         context: Option<SandboxContext>,
     ) -> Result<Option<Arc<Worker>>, RpcError> {
-        if context.is_none() && self.sandboxes.ground.floor.is_none() {
+        if context.is_none() && !self.confine_all() {
             return Ok(None);
         }
         let ground = self.sandboxes.ground.clone();

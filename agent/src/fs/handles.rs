@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use rustix::io::Errno;
 
 use super::FsError;
 use super::confined::Worker;
@@ -42,25 +43,23 @@ impl Handle {
 
     /// Reads `length` bytes at `offset`, fewer only at the end of the file.
     pub(crate) fn read_block(&self, offset: u64, length: usize) -> Result<Bytes, FsError> {
-        let mut block = vec![0; length];
-        let mut filled = 0;
-        while let Some(rest) = block.get_mut(filled..)
-            && !rest.is_empty()
-        {
-            let at = offset.saturating_add(filled as u64);
-            let read = match self {
-                Self::Read(file) => file.read_at(rest, at).map_err(FsError::from),
-                Self::Replace(replacement) => replacement.read(rest, at),
-                Self::Confined(_) => return Err(elsewhere()),
-            };
-            match read {
+        let file = match self {
+            Self::Read(file) => file,
+            Self::Replace(replacement) => replacement.file(),
+            Self::Confined(_) => return Err(elsewhere()),
+        };
+        let mut block = Vec::with_capacity(length);
+        while block.len() < length {
+            let at = offset.saturating_add(block.len() as u64);
+            // What the kernel fills need not be cleared before.
+            match rustix::io::pread(file, rustix::buffer::spare_capacity(&mut block), at) {
                 Ok(0) => break,
-                Ok(count) => filled += count,
-                Err(FsError::Io(err)) if err.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(err) => return Err(err),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
             }
         }
-        block.truncate(filled);
+        // There may be more room than was asked for.
+        block.truncate(length);
         Ok(block.into())
     }
 
@@ -229,7 +228,7 @@ const UNDO_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The descriptor is another process's, which is asked before it comes to this.
 fn elsewhere() -> FsError {
-    rustix::io::Errno::BADF.into()
+    Errno::BADF.into()
 }
 
 /// Refuses ids that are too long.

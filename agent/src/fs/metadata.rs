@@ -31,10 +31,12 @@ pub(crate) struct Metadata {
 pub(crate) fn metadata(path: &Path, links: Links) -> Result<Metadata, FsError> {
     match links {
         Links::Follow => {
-            let link = rustix::fs::lstat(path)?.st_mode;
-            let is_symlink = FileType::from_raw_mode(link) == FileType::Symlink;
+            let own = attributes(CWD, path, AtFlags::SYMLINK_NOFOLLOW)?;
+            if !own.is_symlink {
+                return Ok(own);
+            }
             Ok(Metadata {
-                is_symlink,
+                is_symlink: true,
                 ..attributes(CWD, path, AtFlags::empty())?
             })
         }

@@ -2,7 +2,7 @@
 //!
 //! This module is the edge: it turns parameters into native paths, hands requests with a sandbox to a
 //! process that is in it ([`confined`]), and all other work to a bounded pool. The work itself is in the modules below, which know
-//! nothing of JSON-RPC except for the texts in [`error`].
+//! nothing of JSON-RPC except for the texts in [`error`] and the types in [`local`].
 //!
 //! - [`open`] and [`target`]: from paths to descriptors, with and without following links.
 //! - [`stage`], [`write`](mod@write), [`copy`], [`replacement`]: new content in the place of old, atomically where
@@ -23,8 +23,10 @@ mod directory;
 mod error;
 mod handles;
 mod limits;
+mod local;
 mod metadata;
 mod open;
+mod parents;
 mod pool;
 mod replacement;
 mod stage;
@@ -40,7 +42,6 @@ use exec_proto::fs as wire;
 use exec_proto::rpc::RpcError;
 use exec_proto::sandbox::SandboxContext;
 use exec_proto::{Empty, PathUri};
-use rustix::fs::FileType;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::rpc::Outbox;
@@ -53,6 +54,7 @@ pub(crate) use error::FsError;
 use handles::{Handle, HandleTable, check_id, check_read_length, check_write_range};
 use limits::{READ_FILE_BYTES, WATCHED_PATHS};
 pub(crate) use open::{Links, open_to_read, read_to_end};
+use parents::Parents;
 pub(crate) use pool::{BlockingPool, Cancelled};
 pub(crate) use walk::{Options as WalkOptions, Walked, walk};
 
@@ -111,6 +113,11 @@ impl FsConnection {
         }
     }
 
+    /// Whether even requests without a sandbox are served by a process in one.
+    fn confines_all(&self) -> bool {
+        self.workers.as_ref().is_some_and(Workers::confine_all)
+    }
+
     /// Where blocking work of this connection runs.
     pub(crate) fn pool(&self) -> &BlockingPool {
         &self.pool
@@ -139,15 +146,8 @@ impl FsConnection {
                 false => Ok(read),
             };
         }
-        let path = native(&params.path)?;
-        let links = Links::from_param(params.follow_symlinks);
-        let read = self.pool.run(move |_| {
-            let (file, stat) = open_to_read(&path, links)?;
-            read_to_end(&file, &stat, limit)
-        });
-        Ok(wire::ReadFileResult {
-            data_base64: read.await?,
-        })
+        let read = move |_: &Cancelled| local::read_file(&params, limit, &mut Parents::default());
+        self.pool.run(read).await
     }
 
     /// `fs/writeFile`
@@ -161,13 +161,8 @@ impl FsConnection {
                 .await
                 .map(|Empty {}| ());
         }
-        let path = native(&params.path)?;
-        let links = Links::from_param(params.follow_symlinks);
-        let write = self.pool.run(move |_| {
-            let data = params.data_base64.decode().map_err(FsError::Base64)?;
-            write::write_file(&path, links, &data)
-        });
-        Ok(write.await?)
+        let write = move |_: &Cancelled| local::write_file(&params, &mut Parents::default());
+        Ok(self.pool.run(write).await?)
     }
 
     /// `fs/createDirectory`
@@ -181,13 +176,8 @@ impl FsConnection {
                 .await
                 .map(|Empty {}| ());
         }
-        let path = native(&params.path)?;
-        let links = Links::from_param(params.follow_symlinks);
-        let recursive = params.recursive.unwrap_or(true);
-        let create = self
-            .pool
-            .run(move |_| directory::create_directory(&path, recursive, links));
-        Ok(create.await?)
+        let work = self.pool.run(move |_| local::create_directory(&params));
+        Ok(work.await?)
     }
 
     /// `fs/getMetadata`
@@ -198,20 +188,8 @@ impl FsConnection {
         if let Some(worker) = self.worker(params.sandbox.take()).await? {
             return worker.call(wire::GET_METADATA, &params).await;
         }
-        let path = native(&params.path)?;
-        let links = Links::from_param(params.follow_symlinks);
-        let found = self
-            .pool
-            .run(move |_| metadata::metadata(&path, links))
-            .await?;
-        Ok(wire::GetMetadataResult {
-            is_directory: found.kind == FileType::Directory,
-            is_file: found.kind == FileType::RegularFile,
-            is_symlink: found.is_symlink,
-            size: found.size,
-            created_at_ms: found.created_at_ms,
-            modified_at_ms: found.modified_at_ms,
-        })
+        let work = self.pool.run(move |_| local::get_metadata(&params));
+        Ok(work.await?)
     }
 
     /// `fs/canonicalize`
@@ -222,14 +200,8 @@ impl FsConnection {
         if let Some(worker) = self.worker(params.sandbox.take()).await? {
             return worker.call(wire::CANONICALIZE, &params).await;
         }
-        let path = native(&params.path)?;
-        let path = self
-            .pool
-            .run(move |_| metadata::canonicalize(&path))
-            .await?;
-        let path =
-            PathUri::from_native(&path).ok_or(FsError::Io(std::io::ErrorKind::NotFound.into()))?;
-        Ok(wire::CanonicalizeResult { path })
+        let work = self.pool.run(move |_| local::canonicalize(&params));
+        Ok(work.await?)
     }
 
     /// `fs/readDirectory`
@@ -240,23 +212,10 @@ impl FsConnection {
         if let Some(worker) = self.worker(params.sandbox.take()).await? {
             return worker.call(wire::READ_DIRECTORY, &params).await;
         }
-        let path = native(&params.path)?;
-        let list = self.pool.run(move |cancelled| {
-            let entries = read_directory(&path, cancelled)?;
-            let entry = |entry: directory::Entry| wire::DirectoryEntry {
-                path: match entry.name.to_str() {
-                    Some(_) => None,
-                    None => PathUri::from_native(&path.join(&entry.name)),
-                },
-                file_name: entry.name.to_string_lossy().into_owned(),
-                is_directory: entry.kind == FileType::Directory,
-                is_file: entry.kind == FileType::RegularFile,
-            };
-            Ok(entries.into_iter().map(entry).collect())
-        });
-        Ok(wire::ReadDirectoryResult {
-            entries: list.await?,
-        })
+        let work = self
+            .pool
+            .run(move |cancelled| local::read_directory(&params, cancelled));
+        Ok(work.await?)
     }
 
     /// `fs/walk`
@@ -267,36 +226,10 @@ impl FsConnection {
         if let Some(worker) = self.worker(params.sandbox.take()).await? {
             return worker.call(wire::WALK, &params).await;
         }
-        let path = native(&params.path)?;
-        let options = WalkOptions {
-            max_depth: params.options.max_depth,
-            max_directories: params.options.max_directories,
-            max_entries: params.options.max_entries,
-            follow_directory_links: params.options.follow_directory_symlinks,
-            prune_hidden: params.options.prune_hidden_directories,
-        };
-        options.check()?;
-        let walked = self
+        let work = self
             .pool
-            .run(move |cancelled| walk(&path, options, cancelled))
-            .await?;
-        let entry = |found: walk::Found| wire::WalkEntry {
-            path: found.uri,
-            kind: if found.is_directory {
-                wire::WalkEntryKind::Directory
-            } else {
-                wire::WalkEntryKind::File
-            },
-        };
-        let error = |failed: walk::Failed| wire::WalkError {
-            path: failed.uri,
-            message: failed.message,
-        };
-        Ok(wire::WalkResult {
-            entries: walked.entries.into_iter().map(entry).collect(),
-            errors: walked.errors.into_iter().map(error).collect(),
-            truncated: walked.truncated,
-        })
+            .run(move |cancelled| local::walk(&params, cancelled));
+        Ok(work.await?)
     }
 
     /// `fs/remove`
@@ -304,14 +237,8 @@ impl FsConnection {
         if let Some(worker) = self.worker(params.sandbox.take()).await? {
             return worker.call(wire::REMOVE, &params).await.map(|Empty {}| ());
         }
-        let path = native(&params.path)?;
-        let links = Links::from_param(params.follow_symlinks);
-        let recursive = params.recursive.unwrap_or(true);
-        let force = params.force.unwrap_or(true);
-        let remove = self
-            .pool
-            .run(move |_| directory::remove(&path, recursive, force, links));
-        Ok(remove.await?)
+        let work = self.pool.run(move |_| local::remove(&params));
+        Ok(work.await?)
     }
 
     /// `fs/copy`
@@ -351,16 +278,8 @@ impl FsConnection {
         if let Some(worker) = self.worker(params.sandbox.take()).await? {
             return worker.call(wire::RENAME, &params).await.map(|Empty {}| ());
         }
-        let source = native(&params.source_path)?;
-        let destination = native(&params.destination_path)?;
-        let existing = match params.replace.unwrap_or(true) {
-            true => changes::Existing::Replace,
-            false => changes::Existing::Keep,
-        };
-        let rename = self
-            .pool
-            .run(move |_| changes::rename(&source, &destination, existing));
-        Ok(rename.await?)
+        let work = self.pool.run(move |_| local::rename(&params));
+        Ok(work.await?)
     }
 
     /// `fs/sync`
@@ -385,9 +304,7 @@ impl FsConnection {
                 self.pool.run(move |_| changes::sync(&path)).await
             }
             _ => {
-                return Err(RpcError::invalid_params(
-                    "fs/sync requires exactly one of handleId and path",
-                ));
+                return Err(sync_needs_one());
             }
         };
         Ok(sync?)
@@ -542,6 +459,10 @@ impl FsConnection {
     fn lock_watch(&self) -> MutexGuard<'_, WatchState> {
         self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn sync_needs_one() -> RpcError {
+    RpcError::invalid_params("fs/sync requires exactly one of handleId and path")
 }
 
 /// The native path, without repeated and trailing slashes.

@@ -16,6 +16,7 @@ use std::io::Read as _;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
@@ -48,7 +49,7 @@ impl Links {
 #[derive(Debug)]
 pub(crate) struct Location {
     /// Opened with `O_PATH`: good for the `*at` calls, not for reading.
-    pub(crate) dir: OwnedFd,
+    pub(crate) dir: Arc<OwnedFd>,
     /// One component.
     pub(crate) name: OsString,
 }
@@ -68,17 +69,8 @@ impl Location {
 /// [`FsError::NotAFile`] or [`FsError::NotRegular`] for anything but a regular file, ENXIO for a socket
 /// when links are followed, EACCES for files that hold this process's own secrets.
 pub(crate) fn open_to_read(path: &Path, links: Links) -> Result<(File, Stat), FsError> {
-    let flags = OFlags::RDONLY | QUIET;
-    let fd = match links {
-        Links::Follow => {
-            let stat = rustix::fs::stat(path)?;
-            match FileType::from_raw_mode(stat.st_mode) {
-                FileType::RegularFile => {}
-                FileType::Socket => return Err(Errno::NXIO.into()),
-                _ => return Err(FsError::not_a_file(path)),
-            }
-            rustix::fs::open(path, flags, Mode::empty())?
-        }
+    match links {
+        Links::Follow => open_at_to_read(CWD, path, path),
         Links::Refuse => {
             let Location { dir, name } = locate_no_follow(path)?;
             let stat = rustix::fs::statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -87,16 +79,34 @@ pub(crate) fn open_to_read(path: &Path, links: Links) -> Result<(File, Stat), Fs
                 FileType::Symlink => return Err(Errno::LOOP.into()),
                 _ => return Err(FsError::NotRegular),
             }
-            rustix::fs::openat(&dir, &name, flags | OFlags::NOFOLLOW, Mode::empty())?
+            let flags = READ | OFlags::NOFOLLOW;
+            let fd = rustix::fs::openat(&dir, &name, flags, Mode::empty())?;
+            still_regular(fd, || FsError::NotRegular)
         }
-    };
-    // Looked at again: the name may have changed its meaning since.
+    }
+}
+
+/// The same for a `name` in `dir`, links followed. `path` is for the error.
+pub(crate) fn open_at_to_read(
+    dir: impl AsFd,
+    name: impl rustix::path::Arg + Copy,
+    path: &Path,
+) -> Result<(File, Stat), FsError> {
+    let stat = rustix::fs::statat(&dir, name, AtFlags::empty())?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Socket => return Err(Errno::NXIO.into()),
+        _ => return Err(FsError::not_a_file(path)),
+    }
+    let fd = rustix::fs::openat(&dir, name, READ, Mode::empty())?;
+    still_regular(fd, || FsError::not_a_file(path))
+}
+
+/// Looks again at what was opened: the name may have changed its meaning since it was looked at.
+fn still_regular(fd: OwnedFd, other: impl FnOnce() -> FsError) -> Result<(File, Stat), FsError> {
     let stat = rustix::fs::fstat(&fd)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(match links {
-            Links::Follow => FsError::not_a_file(path),
-            Links::Refuse => FsError::NotRegular,
-        });
+        return Err(other());
     }
     refuse_own_secrets(&fd)?;
     Ok((File::from(fd), stat))
@@ -131,7 +141,7 @@ pub(crate) fn locate_no_follow(path: &Path) -> Result<Location, FsError> {
         return Err(FsError::NoName);
     };
     Ok(Location {
-        dir: open_directory_no_follow(parent)?,
+        dir: Arc::new(open_directory_no_follow(parent)?),
         name: name.to_owned(),
     })
 }
@@ -163,8 +173,10 @@ pub(crate) fn locate_following(path: &Path) -> Result<Location, FsError> {
                 dir = Some(parent);
             }
             Err(Errno::INVAL | Errno::NOENT) => {
-                let name = name.to_owned();
-                return Ok(Location { dir: parent, name });
+                return Ok(Location {
+                    dir: Arc::new(parent),
+                    name: name.to_owned(),
+                });
             }
             Err(errno) => return Err(errno.into()),
         }
@@ -244,6 +256,9 @@ pub(crate) fn refuse_own_secrets(fd: impl AsFd) -> Result<(), FsError> {
 pub(crate) const QUIET: OFlags = OFlags::NONBLOCK
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
+
+/// Flags of what is opened to be read.
+const READ: OFlags = OFlags::RDONLY.union(QUIET);
 
 /// Flags for a directory that is not a link.
 const DIRECTORY: OFlags = OFlags::PATH

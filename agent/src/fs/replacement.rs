@@ -67,9 +67,9 @@ impl Replacement {
         Ok(self.file.write_all_at(block, offset)?)
     }
 
-    /// Fails as the kernel does: the descriptor is for writing.
-    pub(crate) fn read(&self, block: &mut [u8], offset: u64) -> Result<usize, FsError> {
-        Ok(self.file.read_at(block, offset)?)
+    /// The file. Its descriptor is for writing only.
+    pub(crate) fn file(&self) -> &File {
+        &self.file
     }
 
     /// Brings what was written to the disk.

@@ -83,6 +83,35 @@ impl Target {
     }
 }
 
+impl Target {
+    /// Looks at a name in a directory without following a link; `None` for a link.
+    ///
+    /// # Errors
+    ///
+    /// As [`Target::open`] with links followed.
+    pub(crate) fn open_at(location: Location) -> Result<Option<Self>, FsError> {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | QUIET;
+        match rustix::fs::openat(&location.dir, &location.name, flags, Mode::empty()) {
+            Ok(fd) => {
+                let file = File::from(fd);
+                let stat = rustix::fs::fstat(&file)?;
+                if !is_regular(&stat) {
+                    return Ok(Some(Self::Special(file)));
+                }
+                let location = Some(location).filter(|found| found.is(&stat));
+                Ok(Some(Self::Regular {
+                    file,
+                    stat,
+                    location,
+                }))
+            }
+            Err(Errno::NOENT) => Ok(Some(Self::Missing(location))),
+            Err(Errno::LOOP) => Ok(None),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
 fn is_regular(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }

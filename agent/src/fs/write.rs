@@ -7,19 +7,16 @@
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 
 use rustix::fs::Mode;
 
 use super::FsError;
-use super::open::Links;
 use super::stage::{Attempt, Staged};
 use super::target::Target;
 
-/// Writes `data` as the whole content of the file at `path`, creating it if there is none.
-pub(crate) fn write_file(path: &Path, links: Links, data: &[u8]) -> Result<(), FsError> {
-    let target = Target::open(path, links)?;
+/// Writes `data` as the whole content of `target`, creating it if there is none.
+pub(crate) fn write_file(target: Target, data: &[u8]) -> Result<(), FsError> {
     replace(target, Permissions::Keep, &mut |mut file| {
         io::Write::write_all(&mut file, data)
     })

@@ -5,9 +5,9 @@
 use std::fmt;
 
 use bytes::Bytes;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::ser::SerializeMap as _;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::PathUri;
 use crate::rpc::{Params, RpcError, Value};
@@ -28,8 +28,9 @@ pub const UNWATCH_MISSING: &str = "fs/unwatchMissing";
 /// Most calls in one batch.
 pub const MAX_BATCH_CALLS: usize = 256;
 
-/// Most bytes of JSON that the results of one batch take together. In results this long there are
-/// fewer values than a message may hold, however they are made up.
+/// Most bytes that the results of one batch take together: their JSON, and the contents of files that
+/// stand beside it. In results this long there are fewer values than a message may hold, however they
+/// are made up.
 pub const MAX_BATCH_RESULT_BYTES: usize = 2 << 20;
 
 /// Parameters of `fs/append`.
@@ -108,6 +109,9 @@ pub struct BatchParams {
     /// Do not begin the calls after one that failed.
     #[serde(default)]
     pub stop_on_error: bool,
+    /// Contents of files in the results may stand beside the text of a bulk message.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bulk_results: bool,
 }
 
 /// One call of a batch.
@@ -134,19 +138,19 @@ impl BatchCall {
     }
 }
 
-/// Result of `fs/batch`.
+/// Result of `fs/batch`. An executor may have a type of its own for results, which it serializes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub struct BatchResult {
+#[serde(bound(deserialize = "BatchOutcome<R>: Deserialize<'de>"))]
+pub struct BatchResult<R = Value> {
     /// One for each call, in their order.
-    pub results: Vec<BatchOutcome>,
+    pub results: Vec<BatchOutcome<R>>,
 }
 
 /// What came of one call: `{"result": ..}` or `{"error": ..}`, as in an answer of its own.
-#[derive(Clone, Deserialize)]
-#[serde(try_from = "OutcomeMembers")]
-pub enum BatchOutcome {
+#[derive(Clone)]
+pub enum BatchOutcome<R = Value> {
     /// The method's result, not decoded yet.
-    Result(Value),
+    Result(R),
     /// The method's error.
     Error(RpcError),
 }
@@ -165,17 +169,17 @@ impl BatchOutcome {
     }
 }
 
-impl fmt::Debug for BatchOutcome {
-    /// Results hold file contents, so only their size is shown.
+impl<R> fmt::Debug for BatchOutcome<R> {
+    /// Results hold file contents, so they are not shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Result(result) => write!(f, "Result({} bytes)", result.get().len()),
+            Self::Result(_) => f.write_str("Result"),
             Self::Error(error) => f.debug_tuple("Error").field(error).finish(),
         }
     }
 }
 
-impl Serialize for BatchOutcome {
+impl<R: Serialize> Serialize for BatchOutcome<R> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut member = serializer.serialize_map(Some(1))?;
         match self {
@@ -186,22 +190,20 @@ impl Serialize for BatchOutcome {
     }
 }
 
-#[derive(Deserialize)]
-struct OutcomeMembers {
-    #[serde(default)]
-    result: Option<Value>,
-    #[serde(default)]
-    error: Option<RpcError>,
-}
-
-impl TryFrom<OutcomeMembers> for BatchOutcome {
-    type Error = &'static str;
-
-    fn try_from(members: OutcomeMembers) -> Result<Self, &'static str> {
+impl<'de> Deserialize<'de> for BatchOutcome {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Members {
+            #[serde(default)]
+            result: Option<Value>,
+            #[serde(default)]
+            error: Option<RpcError>,
+        }
+        let members = Members::deserialize(deserializer)?;
         match (members.result, members.error) {
             (Some(result), _) => Ok(Self::Result(result)),
             (None, Some(error)) => Ok(Self::Error(error)),
-            (None, None) => Err("missing field `error`"),
+            (None, None) => Err(D::Error::missing_field("error")),
         }
     }
 }

@@ -9,12 +9,11 @@ use bytes::Bytes;
 use exec_proto::{
     Empty, PathUri,
     fs::{
-        self as wire, BatchCall, BatchOutcome, BatchParams, BatchResult, CreateDirectoryParams,
-        DirectoryEntry, GetMetadataParams, GetMetadataResult, ReadDirectoryParams,
-        ReadDirectoryResult, ReadFileParams, ReadFileResult, RemoveParams, RenameParams,
-        WriteFileParams,
+        self as wire, BatchOutcome, BatchResult, CreateDirectoryParams, DirectoryEntry,
+        GetMetadataParams, GetMetadataResult, ReadDirectoryParams, ReadDirectoryResult,
+        ReadFileParams, ReadFileResult, RemoveParams, RenameParams, WriteFileParams,
     },
-    rpc::{self, Params, RpcError},
+    rpc::{self, RpcError},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::task::JoinSet;
@@ -23,14 +22,40 @@ use super::{Existing, Filesystem, Missing, Recursion};
 use crate::{Error, engine::call::Retry, limits};
 
 /// One call of [`Filesystem::batch`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct FsCall {
     method: &'static str,
-    params: Params,
+    params: CallParams,
     /// Bytes of contents that it carries, or is expected to return.
+    #[serde(skip)]
     bytes: usize,
     /// It changes nothing, so it may be made twice.
+    #[serde(skip)]
     reads: bool,
+}
+
+/// Serialized only with the request that they become part of, so that contents can stand beside its
+/// text.
+#[derive(Debug, Clone, Serialize)]
+#[serde(untagged)]
+enum CallParams {
+    GetMetadata(GetMetadataParams),
+    ReadFile(ReadFileParams),
+    ReadDirectory(ReadDirectoryParams),
+    WriteFile(WriteFileParams),
+    CreateDirectory(CreateDirectoryParams),
+    Remove(RemoveParams),
+    Rename(RenameParams),
+}
+
+/// `fs/batch`, as [`wire::BatchParams`].
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BatchParams<'a> {
+    calls: &'a [FsCall],
+    stop_on_error: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    bulk_results: bool,
 }
 
 /// What the calls after one that failed are to do.
@@ -43,9 +68,7 @@ pub enum OnError {
 }
 
 impl FsCall {
-    fn new<P: Serialize>(method: &'static str, params: &P, reads: bool) -> Self {
-        // The protocol's own types always serialize; without parameters the executor would refuse.
-        let params = Params::encode(params).unwrap_or_default();
+    fn new(method: &'static str, params: CallParams, reads: bool) -> Self {
         Self {
             method,
             params,
@@ -61,7 +84,7 @@ impl FsCall {
             follow_symlinks: None,
             sandbox: None,
         };
-        Self::new(wire::GET_METADATA, &params, true)
+        Self::new(wire::GET_METADATA, CallParams::GetMetadata(params), true)
     }
 
     /// As [`Filesystem::read`].
@@ -71,7 +94,7 @@ impl FsCall {
             follow_symlinks: None,
             sandbox: None,
         };
-        Self::new(wire::READ_FILE, &params, true)
+        Self::new(wire::READ_FILE, CallParams::ReadFile(params), true)
     }
 
     /// The same, with the size that the file is thought to have, so that no batch gets too large.
@@ -87,19 +110,29 @@ impl FsCall {
             path: path.clone(),
             sandbox: None,
         };
-        Self::new(wire::READ_DIRECTORY, &params, true)
+        Self::new(
+            wire::READ_DIRECTORY,
+            CallParams::ReadDirectory(params),
+            true,
+        )
     }
 
     /// As [`Filesystem::write`].
     pub fn write(path: &PathUri, contents: &[u8]) -> Self {
+        Self::write_bytes(path, Bytes::copy_from_slice(contents))
+    }
+
+    /// The same without a copy.
+    pub(super) fn write_bytes(path: &PathUri, contents: Bytes) -> Self {
+        let bytes = contents.len();
         let params = WriteFileParams {
             path: path.clone(),
-            data_base64: Bytes::copy_from_slice(contents).into(),
+            data_base64: contents.into(),
             follow_symlinks: None,
             sandbox: None,
         };
-        let mut call = Self::new(wire::WRITE_FILE, &params, false);
-        call.bytes = contents.len();
+        let mut call = Self::new(wire::WRITE_FILE, CallParams::WriteFile(params), false);
+        call.bytes = bytes;
         call
     }
 
@@ -111,7 +144,11 @@ impl FsCall {
             follow_symlinks: None,
             sandbox: None,
         };
-        Self::new(wire::CREATE_DIRECTORY, &params, false)
+        Self::new(
+            wire::CREATE_DIRECTORY,
+            CallParams::CreateDirectory(params),
+            false,
+        )
     }
 
     /// As [`Filesystem::remove`].
@@ -123,7 +160,7 @@ impl FsCall {
             follow_symlinks: None,
             sandbox: None,
         };
-        Self::new(wire::REMOVE, &params, false)
+        Self::new(wire::REMOVE, CallParams::Remove(params), false)
     }
 
     /// As [`Filesystem::rename`].
@@ -134,7 +171,7 @@ impl FsCall {
             replace: Some(existing == Existing::Replace),
             sandbox: None,
         };
-        Self::new(wire::RENAME, &params, false)
+        Self::new(wire::RENAME, CallParams::Rename(params), false)
     }
 }
 
@@ -263,14 +300,9 @@ impl Filesystem {
             Retry::Never
         };
         let params = BatchParams {
-            calls: calls
-                .iter()
-                .map(|call| BatchCall {
-                    method: call.method.to_owned(),
-                    params: call.params.clone(),
-                })
-                .collect(),
+            calls: &calls,
             stop_on_error: on_error == OnError::Stop,
+            bulk_results: self.client().capabilities().fs_batch_bulk,
         };
         let made: BatchResult = self.client().call(wire::BATCH, &params, retry).await?;
         if made.results.len() != calls.len() {

@@ -287,6 +287,15 @@ impl FileWriter {
         Ok(())
     }
 
+    /// Appends a whole block without a copy. Every block but the last has to have the largest size.
+    pub(super) async fn write_block(&mut self, block: Bytes) -> Result<(), Error> {
+        if self.buffer.is_empty() && block.len() <= limits::BLOCK_BYTES {
+            self.send(block).await
+        } else {
+            self.write(&block).await
+        }
+    }
+
     /// Waits until everything is written, and closes the file.
     ///
     /// # Errors
@@ -304,12 +313,16 @@ impl FileWriter {
         if self.buffer.is_empty() {
             return Ok(());
         }
+        let chunk = self.buffer.split().freeze();
+        self.send(chunk).await
+    }
+
+    async fn send(&mut self, chunk: Bytes) -> Result<(), Error> {
         while self.blocks.len() >= limits::BLOCKS_IN_FLIGHT {
             if let Some(block) = self.blocks.join_next().await {
                 written(block)?;
             }
         }
-        let chunk = self.buffer.split().freeze();
         let offset = self.position;
         self.position += chunk.len() as u64;
         self.blocks.spawn(self.handle.clone().write(offset, chunk));

@@ -26,6 +26,7 @@ use exec_proto::PathUri;
 use crate::Error;
 
 mod download;
+mod local;
 mod upload;
 
 pub use download::download;

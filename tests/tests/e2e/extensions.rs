@@ -24,9 +24,10 @@ const POLITE: &str =
 const LOUD: &str = "head -c 3000000 /dev/zero | tr '\\0' x";
 
 /// Flags of the extensions.
-const FLAGS: [&str; 18] = [
+const FLAGS: [&str; 19] = [
     "fsAppend",
     "fsBatch",
+    "fsBatchBulk",
     "fsRename",
     "fsSync",
     "fsUnwatchMissing",

@@ -1,4 +1,5 @@
 use exec_proto::PathUri;
+use exec_proto::rpc::{Form, Message, bulk, decode, encode_response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -203,4 +204,89 @@ async fn results_are_bounded_together_and_changes_are_made_even_then() {
     assert_eq!(results[1]["error"]["message"], full);
     assert_eq!(results[2], json!({"result": {}}));
     assert!(!s.dir.path().join("d").exists());
+}
+
+#[tokio::test]
+async fn contents_in_results_stand_beside_the_text_for_those_who_ask() {
+    let s = Scratch::new();
+    s.write("large", 5000);
+    s.write("small", 5);
+    let read = |name: &str| call("fs/readFile", json!({"path": s.uri(name)}));
+    let calls = json!([read("large"), read("none"), read("small"), read("large")]);
+    for asked in [true, false] {
+        let batch = json!({"calls": calls, "bulkResults": asked});
+        let batch = serde_json::from_str(&batch.to_string()).unwrap();
+        let result = s.connection.batch(batch).await.unwrap();
+        for form in [Form::Bulk, Form::Json] {
+            let message = encode_response(&1.into(), &result, form).unwrap();
+            let beside = form == Form::Bulk && asked;
+            assert_eq!(message.first() == Some(&bulk::MARKER), beside);
+            assert_eq!(message.len() < 12_000, beside, "{} bytes", message.len());
+            let Message::Response { result, .. } = decode(&message, form).unwrap() else {
+                panic!("not an answer");
+            };
+            let result: BatchResult = result.decode().unwrap();
+            let read = |index: usize| match result.results[index].decode().unwrap() {
+                Ok(wire::ReadFileResult { data_base64 }) => Ok(data_base64),
+                Err(error) => Err(error.code),
+            };
+            assert_eq!(read(0).unwrap(), vec![b'x'; 5000]);
+            assert_eq!(read(1), Err(-32004));
+            assert_eq!(read(2).unwrap(), vec![b'x'; 5]);
+            assert_eq!(read(3).unwrap(), vec![b'x'; 5000]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn contents_count_as_they_are_when_they_stand_beside_the_text() {
+    let s = Scratch::new();
+    let fits = MAX_BATCH_RESULT_BYTES - READ_FILE_ENVELOPE;
+    s.write("fits", fits);
+    s.write("larger", fits + 1);
+    let read = |name: &str| call("fs/readFile", json!({"path": s.uri(name)}));
+    let calls = json!([read("larger"), read("fits"), read("fits")]);
+    let results = s.batch(json!({"calls": calls, "bulkResults": true}));
+    let results = results.await.unwrap();
+    assert_eq!(results[0]["error"]["code"], -32600);
+    let data = results[1]["result"]["dataBase64"].as_str().unwrap();
+    assert_eq!(data.len(), fits.div_ceil(3) * 4);
+    assert_eq!(results[2]["error"]["code"], -32600);
+}
+
+#[tokio::test]
+async fn calls_see_what_the_ones_before_them_did_to_directories() {
+    let s = Scratch::new();
+    let write = |name: &str, text: &str| {
+        let data = exec_proto::base64::encode(text.as_bytes());
+        call(
+            "fs/writeFile",
+            json!({"path": s.uri(name), "dataBase64": data}),
+        )
+    };
+    let read = |name: &str| call("fs/readFile", json!({"path": s.uri(name)}));
+    let made = |name: &str| call("fs/createDirectory", json!({"path": s.uri(name)}));
+    let results = s
+        .batch(json!({"calls": [
+            made("d"),
+            write("d/f", "1"),
+            call("fs/rename", json!({"sourcePath": s.uri("d"), "destinationPath": s.uri("e")})),
+            made("d"),
+            write("d/f", "2"),
+            read("d/f"),
+            read("e/f"),
+            call("fs/remove", json!({"path": s.uri("d")})),
+            write("d/f", "3"),
+            read("d/f"),
+        ]}))
+        .await
+        .unwrap();
+    for done in [0, 1, 2, 3, 4, 7] {
+        assert_eq!(results[done], json!({"result": {}}), "call {done}");
+    }
+    assert_eq!(results[5], json!({"result": {"dataBase64": "Mg=="}}));
+    assert_eq!(results[6], json!({"result": {"dataBase64": "MQ=="}}));
+    for gone in [8, 9] {
+        assert_eq!(results[gone]["error"]["code"], -32004, "call {gone}");
+    }
 }

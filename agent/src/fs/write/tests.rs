@@ -1,10 +1,12 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{CWD, OFlags};
 
 use super::*;
+use crate::fs::open::Links;
 
 fn write(path: impl AsRef<Path>, data: &str) -> Result<(), FsError> {
     write_file(path.as_ref(), Links::Follow, data.as_bytes())
@@ -29,6 +31,10 @@ fn names(dir: &Path) -> Vec<String> {
 
 fn unprivileged() -> bool {
     !rustix::process::geteuid().is_root()
+}
+
+fn write_file(path: &Path, links: Links, data: &[u8]) -> Result<(), FsError> {
+    super::write_file(Target::open(path, links)?, data)
 }
 
 #[test]

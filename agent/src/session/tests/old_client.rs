@@ -35,9 +35,10 @@ const FLAGS: [&str; 15] = [
 ];
 
 /// The flags of this project.
-const MORE_FLAGS: [&str; 18] = [
+const MORE_FLAGS: [&str; 19] = [
     "fsAppend",
     "fsBatch",
+    "fsBatchBulk",
     "fsRename",
     "fsSync",
     "fsUnwatchMissing",

@@ -4,7 +4,7 @@ use exec_proto::rpc::{self, Form, Message};
 use exec_proto::{fs, process};
 
 use super::*;
-use crate::Bulk;
+use crate::{Bulk, Complete, CopyEvent, download, upload};
 
 /// More than is worth a place of its own.
 const SIZE: usize = 10_000;
@@ -12,10 +12,15 @@ const SIZE: usize = 10_000;
 impl Peer {
     /// Answers `initialize` with or without the flag, and returns the parameters of `initialized`.
     async fn open(&mut self, has_bulk: bool) -> Value {
+        self.open_with(json!({ "fileWriteStreaming": true, "rpcBulk": has_bulk }))
+            .await
+    }
+
+    async fn open_with(&mut self, capabilities: Value) -> Value {
         let (id, _) = self.expect("initialize").await;
         let info = json!({
             "shell": { "name": "sh", "path": "/bin/sh" },
-            "capabilities": { "fileWriteStreaming": true, "rpcBulk": has_bulk },
+            "capabilities": capabilities,
         });
         self.answer(id, json!({ "sessionId": SESSION, "environmentInfo": info }))
             .await;
@@ -42,6 +47,14 @@ impl Peer {
 }
 
 async fn connected(bulk: Bulk, has_bulk: bool) -> (Client, Peer, Value, mpsc::Receiver<Peer>) {
+    let capabilities = json!({ "fileWriteStreaming": true, "rpcBulk": has_bulk });
+    connected_with(bulk, capabilities).await
+}
+
+async fn connected_with(
+    bulk: Bulk,
+    capabilities: Value,
+) -> (Client, Peer, Value, mpsc::Receiver<Peer>) {
     let (script, mut connections) = script();
     let config = ClientConfig {
         bulk,
@@ -50,7 +63,7 @@ async fn connected(bulk: Bulk, has_bulk: bool) -> (Client, Peer, Value, mpsc::Re
     let client = Client::connect_with(script, config);
     let peer = async {
         let mut peer = connections.recv().await.unwrap();
-        let params = peer.open(has_bulk).await;
+        let params = peer.open_with(capabilities).await;
         (peer, params)
     };
     let (client, (peer, params)) = tokio::join!(client, peer);
@@ -151,4 +164,106 @@ async fn malformed_bulk_message_loses_the_connection_and_nothing_else() {
     let mut peer = connections.recv().await.unwrap();
     peer.open(true).await;
     assert!(write(&client, &mut peer).await);
+}
+
+/// Files of which each is worth a place of its own.
+const NAMES: [&str; 3] = ["a", "b", "c"];
+
+#[tokio::test]
+async fn contents_of_small_files_travel_beside_the_text_both_ways() {
+    let flags = json!({ "rpcBulk": true, "fsBatch": true, "fsBatchBulk": true });
+    let (client, mut peer, _, _) = connected_with(Bulk::WherePossible, flags).await;
+    let (fs, remote) = (client.filesystem(), path("file:///d"));
+    let mut report = |_: CopyEvent<'_>| {};
+    let local = tempfile::tempdir().unwrap();
+    for name in NAMES {
+        std::fs::write(local.path().join(name), vec![b'x'; SIZE]).unwrap();
+    }
+    let done = json!({ "result": {} });
+    let (copied, ()) = tokio::join!(
+        upload(local.path(), &fs, &remote, Complete::Copy, &mut report),
+        async {
+            let (id, params, is_bulk) = peer.request::<fs::BatchParams>(fs::BATCH).await;
+            assert!(is_bulk);
+            let [directory, files @ ..] = params.calls.as_slice() else {
+                panic!("no calls");
+            };
+            assert_eq!(directory.method, fs::CREATE_DIRECTORY);
+            assert_eq!(files.len(), NAMES.len());
+            for (file, name) in files.iter().zip(NAMES) {
+                let written: fs::WriteFileParams = file.params.decode().unwrap();
+                assert_eq!(written.path, path(&format!("file:///d/{name}")));
+                assert_eq!(written.data_base64.decode().unwrap(), vec![b'x'; SIZE]);
+            }
+            let results = vec![done; params.calls.len()];
+            peer.answer(id, json!({ "results": results })).await;
+        }
+    );
+    assert_eq!(copied.unwrap().bytes, 3 * SIZE as u64);
+
+    let to = tempfile::tempdir().unwrap();
+    let (copied, ()) = tokio::join!(
+        download(&fs, &remote, to.path(), Complete::Copy, &mut report),
+        async {
+            answer_looks(&mut peer).await;
+            let (id, params, _) = peer.request::<fs::BatchParams>(fs::BATCH).await;
+            assert!(params.bulk_results);
+            let contents = fs::ReadFileResult {
+                data_base64: vec![b'y'; SIZE].into(),
+            };
+            let results = vec![fs::BatchOutcome::Result(contents); params.calls.len()];
+            let result = fs::BatchResult { results };
+            let answer = rpc::encode_response(&id.into(), &result, Form::Bulk).unwrap();
+            assert_eq!(answer.first(), Some(&rpc::bulk::MARKER));
+            peer.to_client.send(answer).await.unwrap();
+        }
+    );
+    assert_eq!(copied.unwrap().bytes, 3 * SIZE as u64);
+    for name in NAMES {
+        assert_eq!(
+            std::fs::read(to.path().join(name)).unwrap(),
+            vec![b'y'; SIZE]
+        );
+    }
+}
+
+#[tokio::test]
+async fn old_executor_is_not_asked_for_contents_beside_the_text() {
+    let flags = json!({ "rpcBulk": true, "fsBatch": true });
+    let (client, mut peer, _, _) = connected_with(Bulk::WherePossible, flags).await;
+    let (fs, remote) = (client.filesystem(), path("file:///d"));
+    let mut report = |_: CopyEvent<'_>| {};
+    let to = tempfile::tempdir().unwrap();
+    let (copied, ()) = tokio::join!(
+        download(&fs, &remote, to.path(), Complete::Copy, &mut report),
+        async {
+            answer_looks(&mut peer).await;
+            let (id, params) = peer.expect(fs::BATCH).await;
+            assert_eq!(params.get("bulkResults"), None);
+            let result = json!({ "result": { "dataBase64": "eQ==" } });
+            peer.answer(id, json!({ "results": vec![result; NAMES.len()] }))
+                .await;
+        }
+    );
+    assert_eq!(copied.unwrap().bytes, 3);
+}
+
+/// Answers everything that comes before the contents of [`NAMES`].
+async fn answer_looks(peer: &mut Peer) {
+    let look = |is_directory: bool| {
+        json!({
+            "isDirectory": is_directory, "isFile": !is_directory, "isSymlink": false,
+            "size": SIZE, "createdAtMs": 0, "modifiedAtMs": 5,
+        })
+    };
+    let (id, _) = peer.expect(fs::GET_METADATA).await;
+    peer.answer(id, look(true)).await;
+    let (id, _) = peer.expect(fs::READ_DIRECTORY).await;
+    let entry = |name| json!({ "fileName": name, "isDirectory": false, "isFile": true });
+    peer.answer(id, json!({ "entries": NAMES.map(entry) }))
+        .await;
+    let (id, params) = peer.expect(fs::BATCH).await;
+    assert_eq!(params["calls"].as_array().unwrap().len(), NAMES.len());
+    let results = vec![json!({ "result": look(false) }); NAMES.len()];
+    peer.answer(id, json!({ "results": results })).await;
 }

@@ -9,11 +9,12 @@ use exec_proto::{
     PathUri,
     fs::{DirectoryEntry, GetMetadataResult},
 };
-use tokio::{fs, io::AsyncWriteExt};
+use tokio::{fs, task::JoinSet};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
     super::{Filesystem, FsCall},
-    Complete, Copied, CopyEvent, is_complete, local, modified_ms,
+    Complete, Copied, CopyEvent, is_complete, local as disk, modified_ms,
 };
 use crate::{Error, limits};
 
@@ -32,10 +33,14 @@ pub async fn download(
     complete: Complete,
     report: &mut (dyn FnMut(CopyEvent<'_>) + Send),
 ) -> Result<Copied, Error> {
+    let stop = CancellationToken::new();
     let mut download = Download {
         from,
         complete,
         copied: Copied::default(),
+        arriving: JoinSet::new(),
+        stop: stop.clone(),
+        _stop: stop.drop_guard(),
         report,
     };
     let metadata = from.metadata(source).await?;
@@ -49,6 +54,7 @@ pub async fn download(
         };
         download.files(vec![found]).await?;
     }
+    download.all_arrived().await?;
     Ok(download.copied)
 }
 
@@ -63,6 +69,11 @@ struct Download<'a> {
     from: &'a Filesystem,
     complete: Complete,
     copied: Copied,
+    /// Groups of small files that are read, and then written.
+    arriving: JoinSet<Result<Vec<(Found, u64)>, Error>>,
+    /// Ends what still writes when the copy ends early.
+    stop: CancellationToken,
+    _stop: DropGuard,
     report: &'a mut (dyn FnMut(CopyEvent<'_>) + Send),
 }
 
@@ -105,10 +116,9 @@ impl Download<'_> {
         let lists = directories.iter().map(|(source, _)| FsCall::list(source));
         let lists = self.from.read_many(lists.collect()).await?;
         let (mut children, mut places) = (Vec::new(), Vec::new());
+        let paths = directories.iter().map(|(_, to)| to.clone());
+        disk::create_directories(paths.collect()).await?;
         for ((source, to), list) in directories.into_iter().zip(lists) {
-            fs::create_dir_all(&to)
-                .await
-                .map_err(|error| local("create", &to, error))?;
             self.copied.directories += 1;
             let native = source
                 .to_native()
@@ -126,9 +136,11 @@ impl Download<'_> {
         Ok((children, places))
     }
 
+    /// Copies files. Small ones may still be on their way when this returns.
     async fn files(&mut self, files: Vec<Found>) -> Result<(), Error> {
-        let mut group = Vec::new();
-        let mut bytes = 0;
+        // One file alone costs no more and is not limited in size, should it have grown.
+        let alone = files.len() == 1;
+        let mut group = Group::default();
         for found in files {
             if self.complete == Complete::Skip && found.is_there().await {
                 self.copied.unchanged += 1;
@@ -136,65 +148,73 @@ impl Download<'_> {
                     source: found.source.as_str(),
                     size: found.metadata.size,
                 });
-            } else if found.metadata.size > limits::BATCHED_READ_BYTES {
+            } else if alone || found.metadata.size > limits::BATCHED_READ_BYTES {
                 self.file(&found).await?;
             } else {
-                bytes += found.metadata.size;
-                group.push(found);
+                group.bytes += found.metadata.size;
+                group.files.push(found);
             }
-            if bytes >= limits::GROUP_READ_BYTES || group.len() >= limits::GROUP_FILES {
-                self.group(&std::mem::take(&mut group)).await?;
-                bytes = 0;
+            if group.bytes >= limits::GROUP_BYTES || group.files.len() >= self.from.batch_calls() {
+                self.begin(std::mem::take(&mut group)).await?;
             }
         }
-        self.group(&group).await
+        if !group.files.is_empty() {
+            self.begin(group).await?;
+        }
+        Ok(())
     }
 
-    async fn group(&mut self, group: &[Found]) -> Result<(), Error> {
-        // One file alone costs no more and is not limited in size, should it have grown.
-        if let [found] = group {
-            return self.file(found).await;
+    /// Begins to copy a group as soon as there is room for one more.
+    async fn begin(&mut self, group: Group) -> Result<(), Error> {
+        while self.arriving.len() >= self.from.requests_at_once() {
+            let Some(arrived) = self.arriving.join_next().await else {
+                break;
+            };
+            self.arrived(arrived)?;
         }
-        let reads = group
-            .iter()
-            .map(|found| FsCall::read_about(&found.source, found.metadata.size));
-        let contents = self.from.read_many(reads.collect()).await?;
-        for (found, contents) in group.iter().zip(contents) {
-            let contents = contents.contents()?;
+        self.arriving
+            .spawn(group.copy(self.from.clone(), self.stop.clone()));
+        Ok(())
+    }
+
+    async fn all_arrived(&mut self) -> Result<(), Error> {
+        while let Some(arrived) = self.arriving.join_next().await {
+            self.arrived(arrived)?;
+        }
+        Ok(())
+    }
+
+    fn arrived(
+        &mut self,
+        arrived: Result<Result<Vec<(Found, u64)>, Error>, tokio::task::JoinError>,
+    ) -> Result<(), Error> {
+        // A copy cannot panic; if one ever does, it must not look like success.
+        for (found, bytes) in arrived.unwrap_or(Err(Error::ConnectionLost("fs/batch")))? {
             (self.report)(CopyEvent::File {
                 source: found.source.as_str(),
                 size: found.metadata.size,
             });
-            fs::write(&found.to, &contents)
-                .await
-                .map_err(|error| local("write", &found.to, error))?;
-            self.copied.bytes += contents.len() as u64;
-            (self.report)(CopyEvent::Bytes(contents.len() as u64));
+            (self.report)(CopyEvent::Bytes(bytes));
+            self.copied.bytes += bytes;
             self.copied.files += 1;
         }
         Ok(())
     }
 
     async fn file(&mut self, found: &Found) -> Result<(), Error> {
-        let to = &found.to;
         let mut reader = self.from.open(&found.source).await?;
         (self.report)(CopyEvent::File {
             source: found.source.as_str(),
             size: reader.metadata().size,
         });
-        let mut file = fs::File::create(to)
-            .await
-            .map_err(|error| local("create", to, error))?;
+        let mut writer = disk::Writer::create(found.to.clone()).await?;
         while let Some(block) = reader.next_block().await? {
-            file.write_all(&block)
-                .await
-                .map_err(|error| local("write", to, error))?;
-            self.copied.bytes += block.len() as u64;
-            (self.report)(CopyEvent::Bytes(block.len() as u64));
+            let bytes = block.len() as u64;
+            writer.write(block).await?;
+            self.copied.bytes += bytes;
+            (self.report)(CopyEvent::Bytes(bytes));
         }
-        file.flush()
-            .await
-            .map_err(|error| local("write", to, error))?;
+        writer.finish().await?;
         self.copied.files += 1;
         Ok(())
     }
@@ -205,6 +225,38 @@ impl Download<'_> {
             source: &shown.to_string_lossy(),
             why,
         });
+    }
+}
+
+/// Small files that travel together.
+#[derive(Default)]
+struct Group {
+    files: Vec<Found>,
+    bytes: u64,
+}
+
+impl Group {
+    /// Reads the files there and writes them here. Returns how large each was.
+    async fn copy(
+        self,
+        from: Filesystem,
+        stop: CancellationToken,
+    ) -> Result<Vec<(Found, u64)>, Error> {
+        let reads = self
+            .files
+            .iter()
+            .map(|found| FsCall::read_about(&found.source, found.metadata.size));
+        let read = from.read_many(reads.collect()).await?;
+        let mut writes = Vec::with_capacity(self.files.len());
+        let mut copied = Vec::with_capacity(self.files.len());
+        for (found, contents) in self.files.into_iter().zip(read) {
+            let contents = contents.contents()?;
+            let bytes = contents.len() as u64;
+            writes.push((found.to.clone(), contents));
+            copied.push((found, bytes));
+        }
+        disk::write_all(writes, stop).await?;
+        Ok(copied)
     }
 }
 

@@ -9,11 +9,13 @@ use std::{
 };
 
 use exec_proto::PathUri;
-use tokio::{fs, io::AsyncReadExt, task::JoinSet};
+use tokio::task::JoinSet;
 
 use super::{
     super::{Existing, Filesystem, FsCall, Missing, OnError, Recursion, batch::in_order},
-    Complete, Copied, CopyEvent, is_complete, local, modified_ms,
+    Complete, Copied, CopyEvent, is_complete,
+    local::{self as disk, Entry},
+    modified_ms,
 };
 use crate::{Error, limits};
 
@@ -35,7 +37,7 @@ pub async fn upload(
     complete: Complete,
     report: &mut (dyn FnMut(CopyEvent<'_>) + Send),
 ) -> Result<Copied, Error> {
-    let metadata = metadata(source).await?;
+    let metadata = disk::metadata(source).await?;
     if !metadata.is_file() && !metadata.is_dir() {
         return Err(Error::Misuse(format!(
             "{} is neither a file nor a directory",
@@ -110,7 +112,8 @@ impl Upload<'_> {
             let native = target
                 .to_native()
                 .map_err(|error| Error::Misuse(error.to_string()))?;
-            for (path, kind) in local_entries(&source).await? {
+            for Entry { name, kind } in disk::entries(source.clone()).await? {
+                let path = source.join(&name);
                 let metadata = match kind {
                     Ok(metadata) => metadata,
                     Err(why) => {
@@ -120,10 +123,7 @@ impl Upload<'_> {
                         continue;
                     }
                 };
-                let Some(name) = path.file_name() else {
-                    continue;
-                };
-                let child = PathUri::from_native(&native.join(name))
+                let child = PathUri::from_native(&native.join(&name))
                     .ok_or_else(|| Error::Misuse("a remote path cannot be expressed".into()))?;
                 if metadata.is_dir() {
                     todo.push((path, child));
@@ -285,23 +285,15 @@ impl Upload<'_> {
     }
 
     async fn blocks(&mut self, source: &Path, target: &PathUri) -> Result<(), Error> {
-        let mut file = fs::File::open(source)
-            .await
-            .map_err(|error| local("open", source, error))?;
+        let mut reader = disk::Reader::open(source.to_path_buf()).await?;
         let mut writer = self.to.create(target).await?;
-        let mut buffer = vec![0; limits::BLOCK_BYTES];
-        loop {
-            let n = file
-                .read(&mut buffer)
-                .await
-                .map_err(|error| local("read", source, error))?;
-            if n == 0 {
-                return writer.finish().await;
-            }
-            writer.write(buffer.get(..n).unwrap_or_default()).await?;
-            self.copied.bytes += n as u64;
-            (self.report)(CopyEvent::Bytes(n as u64));
+        while let Some(block) = reader.next().await? {
+            let bytes = block.len() as u64;
+            writer.write_block(block).await?;
+            self.copied.bytes += bytes;
+            (self.report)(CopyEvent::Bytes(bytes));
         }
+        writer.finish().await
     }
 }
 
@@ -360,18 +352,25 @@ impl Group {
             .iter()
             .map(|path| FsCall::create_directory(path, Recursion::Recursive))
             .collect();
+        let changed = self.files.iter().zip(&unchanged);
+        let changed = changed.filter_map(|(item, unchanged)| (!unchanged).then_some(item));
+        let wanted = changed.map(|item| (item.source.clone(), item.size));
+        let mut contents = disk::read_all(wanted.collect()).await?.into_iter();
         let mut writes = Vec::new();
         let mut sent = Vec::with_capacity(self.files.len());
         for (item, unchanged) in self.files.iter().zip(unchanged) {
-            if unchanged {
-                sent.push(Sent::Unchanged);
-                continue;
-            }
-            let contents = fs::read(&item.source)
-                .await
-                .map_err(|error| local("read", &item.source, error))?;
-            sent.push(Sent::Copied(contents.len() as u64));
-            writes.push(FsCall::write(&item.target, &contents));
+            let contents = match unchanged {
+                true => None,
+                false => contents.next(),
+            };
+            sent.push(match contents {
+                None => Sent::Unchanged,
+                Some(contents) => {
+                    let bytes = contents.len() as u64;
+                    writes.push(FsCall::write_bytes(&item.target, contents));
+                    Sent::Copied(bytes)
+                }
+            });
         }
         if to.batch_calls() > 1 {
             calls.append(&mut writes);
@@ -402,36 +401,6 @@ fn staging_name(target: &PathUri) -> Result<PathUri, Error> {
     let name = format!(".execctl-{}", uuid::Uuid::new_v4().simple());
     PathUri::from_native(&native.with_file_name(name))
         .ok_or_else(|| Error::Misuse("a remote path cannot be expressed".into()))
-}
-
-/// The entries of a local directory: what each is, or why it is skipped.
-async fn local_entries(
-    directory: &Path,
-) -> Result<Vec<(PathBuf, Result<std::fs::Metadata, &'static str>)>, Error> {
-    let failed = |error| local("read", directory, error);
-    let mut listing = fs::read_dir(directory).await.map_err(failed)?;
-    let mut entries = Vec::new();
-    while let Some(entry) = listing.next_entry().await.map_err(failed)? {
-        let path = entry.path();
-        let is_link = entry.file_type().await.map_err(failed)?.is_symlink();
-        let kind = match fs::metadata(&path).await {
-            Ok(metadata) if metadata.is_file() => Ok(metadata),
-            Ok(metadata) if metadata.is_dir() && is_link => Err("it is a link to a directory"),
-            Ok(metadata) if metadata.is_dir() => Ok(metadata),
-            Ok(_) => Err("it is neither a file nor a directory"),
-            Err(_) if is_link => Err("it is a link to nothing"),
-            Err(error) => return Err(local("read", &path, error)),
-        };
-        entries.push((path, kind));
-    }
-    entries.sort_by(|(a, _), (b, _)| a.cmp(b));
-    Ok(entries)
-}
-
-async fn metadata(path: &Path) -> Result<std::fs::Metadata, Error> {
-    fs::metadata(path)
-        .await
-        .map_err(|error| local("read", path, error))
 }
 
 #[cfg(unix)]
