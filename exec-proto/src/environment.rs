@@ -125,6 +125,8 @@ pub struct Capabilities {
     pub tcp_streams: bool,
     /// `initialized` honours `bulk`: payloads may travel beside the JSON text.
     pub rpc_bulk: bool,
+    /// `bulk` of `initialized` honours `zstd`.
+    pub rpc_bulk_zstd: bool,
 }
 
 /// Liveness.

@@ -34,7 +34,12 @@ pub struct InitializedParams {
 /// What the client understands in bulk messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct BulkTerms {}
+pub struct BulkTerms {
+    /// Payloads may be compressed, announced by the capability
+    /// [`rpc_bulk_zstd`](crate::environment::Capabilities::rpc_bulk_zstd).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub zstd: bool,
+}
 
 /// Result of `initialize`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,19 +1,20 @@
-//! Bulk messages: nothing panics, and what was understood means the same in either form.
+//! Bulk messages: nothing panics, and what was understood means the same in every form.
 
 #![no_main]
 
 use bytes::Bytes;
-use exec_proto::rpc::{Form, Message, Params, RequestId, Value, decode, encode_request};
+use exec_proto::rpc::bulk::MAX_UNPACKED_BYTES;
+use exec_proto::rpc::{Form, Message, Params, RequestId, Value, decode, encode_request, size};
 use exec_proto::{fs, http, process, tcp};
 use libfuzzer_sys::fuzz_target;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Sends a value on in both forms.
+/// Sends a value on in all forms.
 fn send_on<T: DeserializeOwned + Serialize>(value: Option<T>) {
     let Some(value) = value else { return };
     let json = serde_json::to_string(&value).expect("types of the protocol serialize");
-    for form in [Form::Json, Form::Bulk] {
+    for form in [Form::Json, Form::Bulk, Form::Compressed] {
         let id = RequestId::Integer(1);
         let message = encode_request(&id, "m", &value, None, form).unwrap();
         let Ok(Message::Request { params, .. }) = decode(&message, form) else {
@@ -51,7 +52,9 @@ fn of_result(result: &Value) {
 
 fuzz_target!(|data: &[u8]| {
     let message = Bytes::copy_from_slice(data);
-    match decode(&message, Form::Bulk) {
+    // Whatever it says of itself, it is not decoded to more than that.
+    assert!(size(data, Form::Compressed) <= data.len() + MAX_UNPACKED_BYTES);
+    match decode(&message, Form::Compressed) {
         Ok(Message::Request { params, .. } | Message::Notification { params, .. }) => {
             of_params(&params);
         }

@@ -13,7 +13,8 @@ use exec_proto::{
     PathUri,
     environment::{self, Capabilities, Info},
     process::{self, ListParams, ListResult, ListedProcess},
-    rpc, session,
+    rpc::{self, Form},
+    session,
 };
 use rand::{SeedableRng, rngs::StdRng};
 use relay_proto::{
@@ -69,8 +70,22 @@ pub enum Bulk {
     /// As they are, where the executor and the way to it can, else as base64.
     #[default]
     WherePossible,
+    /// Also compressed, where the executor can and it makes them smaller. For paths that carry less
+    /// than the compressor, which is some hundred MB/s.
+    Compressed,
     /// Always as base64 in JSON. For measurements, and for reading what is on the wire.
     Never,
+}
+
+impl Bulk {
+    /// What an executor that can do this is asked for.
+    pub(crate) fn form(self, executor: &Capabilities) -> Form {
+        match self {
+            Self::Compressed if executor.rpc_bulk && executor.rpc_bulk_zstd => Form::Compressed,
+            Self::Compressed | Self::WherePossible if executor.rpc_bulk => Form::Bulk,
+            _ => Form::Json,
+        }
+    }
 }
 
 /// How a lost connection is restored.

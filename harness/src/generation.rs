@@ -74,14 +74,11 @@ impl Generation {
             ));
         }
         let known = answer.environment_info.as_ref();
-        let form = match bulk {
-            Bulk::WherePossible if known.is_some_and(|info| info.capabilities.rpc_bulk) => {
-                rpc::Form::Bulk
-            }
-            Bulk::WherePossible | Bulk::Never => rpc::Form::Json,
-        };
+        let form = known.map_or_else(rpc::Form::default, |info| bulk.form(&info.capabilities));
         let params = InitializedParams {
-            bulk: (form == rpc::Form::Bulk).then(BulkTerms::default),
+            bulk: (form != rpc::Form::Json).then(|| BulkTerms {
+                zstd: form == rpc::Form::Compressed,
+            }),
         };
         let initialized = rpc::encode_notification(initialize::INITIALIZED, &params, form)
             .map_err(|_| Error::Misuse("initialized does not serialize".into()))?;

@@ -45,6 +45,7 @@ const CAPABILITIES: Capabilities = Capabilities {
     http_cancel: true,
     tcp_streams: true,
     rpc_bulk: true,
+    rpc_bulk_zstd: true,
 };
 
 /// Names the program towards clients that keep settings by provider: a constant of the program,

@@ -16,8 +16,7 @@
 //! somebody at a terminal does not wait behind a download either. On other transports all lanes
 //! share one way, and what is only prompt is ordinary.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use exec_proto::rpc::{Form, RequestId, encode_notification, encode_request};
@@ -72,8 +71,8 @@ pub struct Outbox {
     closed: CancellationToken,
     /// Requests to the client.
     callbacks: Arc<Callbacks>,
-    /// Whether the client understands bulk messages.
-    bulk: Arc<AtomicBool>,
+    /// What the client has asked for.
+    form: Arc<OnceLock<Form>>,
 }
 
 /// Why a request to the client has no result.
@@ -141,7 +140,7 @@ impl Outbox {
                 control,
                 closed,
                 callbacks: Arc::default(),
-                bulk: Arc::default(),
+                form: Arc::default(),
             },
             writer,
         )
@@ -254,17 +253,15 @@ impl Outbox {
     }
 
     /// From now on payloads travel beside the text. What is encoded already stays as it is.
-    pub(crate) fn use_bulk(&self) {
-        self.bulk.store(true, Ordering::Release);
+    /// Once only: a client speaks of it once.
+    pub(crate) fn use_form(&self, form: Form) {
+        // The first one stays.
+        let _ = self.form.set(form);
     }
 
     /// How messages are to be encoded, and may arrive.
     pub(crate) fn form(&self) -> Form {
-        if self.bulk.load(Ordering::Acquire) {
-            Form::Bulk
-        } else {
-            Form::Json
-        }
+        self.form.get().copied().unwrap_or_default()
     }
 
     /// Whether the connection has ended.

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use exec_proto::http::RequestParams;
 use exec_proto::initialize::{self, InitializeParams, InitializeResult, InitializedParams};
 use exec_proto::rpc::{
-    Message, Params, RequestId, Trace, decode, encode_error, encode_parse_error,
+    Message, Params, RequestId, Trace, decode, encode_error, encode_parse_error, size,
 };
 use exec_proto::session::KeepResult;
 use exec_proto::{Empty, RpcError};
@@ -209,7 +209,7 @@ impl Connection {
 
     async fn handle(&mut self, bytes: Bytes) -> Result<(), End> {
         self.messages += 1;
-        let size = bytes.len();
+        let size = size(&bytes, self.outbox.form());
         let message = decode(&bytes, self.outbox.form());
         drop(bytes);
         match message {
@@ -416,8 +416,8 @@ impl Connection {
     /// not decode is the same as nothing.
     fn initialized(&self, params: &Params) {
         let params = params.decode::<InitializedParams>().unwrap_or_default();
-        if params.bulk.is_some() {
-            self.context.use_bulk();
+        if let Some(terms) = params.bulk {
+            self.context.use_bulk(&terms);
         }
     }
 

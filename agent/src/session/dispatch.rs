@@ -5,8 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use exec_proto::environment::{Info, Status};
 use exec_proto::http::RequestParams;
+use exec_proto::initialize::BulkTerms;
 use exec_proto::process::{SignalGroupResult, TerminateResult, WriteResult};
-use exec_proto::rpc::{RequestId, encode_error, encode_response};
+use exec_proto::rpc::{Form, RequestId, encode_error, encode_response};
 use exec_proto::session::CancelResult;
 use exec_proto::{Empty, RpcError};
 use serde::Serialize;
@@ -292,13 +293,17 @@ impl Context {
     pub(super) fn info(&self) -> Info {
         let mut info = self.environment.info().clone();
         info.capabilities.rpc_bulk &= self.carries_bulk;
+        info.capabilities.rpc_bulk_zstd &= self.carries_bulk;
         info
     }
 
     /// Both ends may send bulk messages from now on, if the transport carries them.
-    pub(super) fn use_bulk(&self) {
+    pub(super) fn use_bulk(&self, terms: &BulkTerms) {
         if self.info().capabilities.rpc_bulk {
-            self.outbox.use_bulk();
+            self.outbox.use_form(match terms.zstd {
+                true => Form::Compressed,
+                false => Form::Bulk,
+            });
         }
     }
 

@@ -9,11 +9,12 @@
 //!            the payloads, one after another, to the end of the message
 //! ```
 //!
-//! All numbers are unsigned and big endian. Only coding 0 exists, which leaves a payload as it is.
+//! All numbers are unsigned and big endian. Coding 0 leaves a payload as it is; coding 1 is a zstd
+//! frame, between ends that have agreed on that.
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
-use super::{Message, ParseError, message};
+use super::{Form, Message, ParseError, message, zstd};
 use crate::payload::Payloads;
 
 /// First byte of every bulk message.
@@ -25,6 +26,10 @@ pub const MAX_PAYLOADS: usize = 65_536;
 /// Most bytes of all payloads of one message, as they are when decoded.
 pub const MAX_PAYLOAD_BYTES: usize = 64 << 20;
 
+/// Most bytes of all compressed payloads of one message when decoded. Few bytes can stand for many,
+/// so this is what a message can make its receiver hold beyond its own length.
+pub const MAX_UNPACKED_BYTES: usize = 4 << 20;
+
 /// Marker, length of the text, number of payloads.
 const HEAD_BYTES: usize = 9;
 
@@ -34,42 +39,97 @@ const ENTRY_BYTES: usize = 9;
 /// The payload is as it is.
 const PLAIN: u8 = 0;
 
+/// The payload is a zstd frame.
+const ZSTD: u8 = 1;
+
 /// Puts a message together; `None` if it is beyond a limit.
-pub(super) fn join(text: &[u8], payloads: &[Bytes]) -> Option<Bytes> {
+pub(super) fn join(text: &[u8], payloads: &[Bytes], form: Form) -> Option<Bytes> {
     let bytes: usize = payloads.iter().map(Bytes::len).sum();
     if payloads.len() > MAX_PAYLOADS || bytes > MAX_PAYLOAD_BYTES {
         return None;
     }
+    let packed = match form {
+        Form::Compressed => pack(payloads),
+        Form::Bulk | Form::Json => Vec::new(),
+    };
+    let packed = |number: usize| packed.get(number).and_then(Option::as_deref);
+    let sent = |(number, payload)| packed(number).map_or_else(|| Bytes::len(payload), <[u8]>::len);
+    let bytes: usize = payloads.iter().enumerate().map(sent).sum();
     let size = HEAD_BYTES + text.len() + payloads.len() * ENTRY_BYTES + bytes;
     let mut message = BytesMut::with_capacity(size);
     message.put_u8(MARKER);
     message.put_u32(u32::try_from(text.len()).ok()?);
     message.put_u32(u32::try_from(payloads.len()).ok()?);
     message.put_slice(text);
-    for payload in payloads {
-        let length = u32::try_from(payload.len()).ok()?;
-        message.put_u8(PLAIN);
-        message.put_u32(length);
-        message.put_u32(length);
+    for (number, payload) in payloads.iter().enumerate() {
+        let (coding, length) = match packed(number) {
+            Some(packed) => (ZSTD, packed.len()),
+            None => (PLAIN, payload.len()),
+        };
+        message.put_u8(coding);
+        message.put_u32(u32::try_from(length).ok()?);
+        message.put_u32(u32::try_from(payload.len()).ok()?);
     }
-    for payload in payloads {
-        message.put_slice(payload);
+    for (number, payload) in payloads.iter().enumerate() {
+        message.put_slice(packed(number).unwrap_or(payload));
     }
     Some(message.freeze())
 }
 
+/// Compresses the payloads for which that pays, as many as one message may have.
+fn pack(payloads: &[Bytes]) -> Vec<Option<Vec<u8>>> {
+    let mut room = MAX_UNPACKED_BYTES;
+    let pack = |payload: &Bytes| {
+        let left = room.checked_sub(payload.len())?;
+        let packed = zstd::pack(payload)?;
+        room = left;
+        Some(packed)
+    };
+    payloads.iter().map(pack).collect()
+}
+
+/// What its compressed payloads say that they are when decoded, if it has a table that says so.
+pub(super) fn unpacked(message: &[u8]) -> usize {
+    let number = |from: usize| {
+        let bytes = message.get(from..from + 4)?.try_into().ok()?;
+        usize::try_from(u32::from_be_bytes(bytes)).ok()
+    };
+    let table = || {
+        let from = HEAD_BYTES.checked_add(number(1)?)?;
+        let count = number(5).filter(|count| *count <= MAX_PAYLOADS)?;
+        message.get(from..)?.get(..count * ENTRY_BYTES)
+    };
+    // More than that is refused.
+    unpacked_of(table().unwrap_or_default()).min(MAX_UNPACKED_BYTES)
+}
+
+/// The same of a table.
+fn unpacked_of(table: &[u8]) -> usize {
+    let compressed = entries(table).filter(|(coding, ..)| *coding == ZSTD);
+    compressed.fold(0, |sum, (.., decoded)| sum.saturating_add(decoded))
+}
+
+/// What a table says of each payload: its coding, its bytes here and when decoded.
+fn entries(table: &[u8]) -> impl Iterator<Item = (u8, usize, usize)> {
+    table.chunks_exact(ENTRY_BYTES).map(|mut entry| {
+        let coding = entry.get_u8();
+        (coding, entry.get_u32() as usize, entry.get_u32() as usize)
+    })
+}
+
 /// Takes a message apart and parses its text.
 ///
-/// Cost: payloads are not copied; they keep the message's memory as long as they live.
-pub(super) fn parse(message: &Bytes) -> Result<Message, ParseError> {
-    let (text, payloads) = split(message).map_err(|err| ParseError::new(err.to_string()))?;
+/// Cost: payloads that are as they are are not copied; they keep the message's memory as long as they
+/// live.
+pub(super) fn parse(message: &Bytes, form: Form) -> Result<Message, ParseError> {
+    let (text, payloads) = split(message, form).map_err(|err| ParseError::new(err.to_string()))?;
     let mut parsed = message::parse(&text)?;
     parsed.attach(&Payloads::new(payloads));
     Ok(parsed)
 }
 
 /// Takes a message apart: its text and its payloads.
-fn split(message: &Bytes) -> Result<(Bytes, Vec<Bytes>), BulkError> {
+fn split(message: &Bytes, form: Form) -> Result<(Bytes, Vec<Bytes>), BulkError> {
     let mut rest = message.clone();
     if rest.len() < HEAD_BYTES {
         return Err(BulkError::Ends { part: "head" });
@@ -90,22 +150,32 @@ fn split(message: &Bytes) -> Result<(Bytes, Vec<Bytes>), BulkError> {
     if rest.len() < count * ENTRY_BYTES {
         return Err(BulkError::Ends { part: "table" });
     }
-    let mut table = rest.split_to(count * ENTRY_BYTES);
+    let table = rest.split_to(count * ENTRY_BYTES);
+    let bytes = unpacked_of(&table);
+    if form == Form::Compressed && bytes > MAX_UNPACKED_BYTES {
+        return Err(BulkError::Unpacked { bytes });
+    }
     let mut payloads = Vec::with_capacity(count);
-    while !table.is_empty() {
-        let coding = table.get_u8();
-        let length = table.get_u32() as usize;
-        let decoded = table.get_u32() as usize;
-        if coding != PLAIN {
-            return Err(BulkError::Coding { coding });
+    let mut bytes = 0usize;
+    for (coding, length, decoded) in entries(&table) {
+        match (coding, form) {
+            (PLAIN, _) if length == decoded => {}
+            (PLAIN, _) => return Err(BulkError::Length { length, decoded }),
+            (ZSTD, Form::Compressed) => {}
+            _ => return Err(BulkError::Coding { coding }),
         }
-        if length != decoded {
-            return Err(BulkError::Length { length, decoded });
+        bytes = bytes.saturating_add(decoded);
+        if bytes > MAX_PAYLOAD_BYTES {
+            return Err(BulkError::Payloads { bytes });
         }
         if rest.len() < length {
             return Err(BulkError::Ends { part: "payloads" });
         }
-        payloads.push(rest.split_to(length));
+        let payload = rest.split_to(length);
+        payloads.push(match coding {
+            ZSTD => zstd::unpack(&payload, decoded).ok_or(BulkError::Packed { decoded })?,
+            _ => payload,
+        });
     }
     if !rest.is_empty() {
         return Err(BulkError::Rest { bytes: rest.len() });
@@ -126,6 +196,16 @@ enum BulkError {
     Coding { coding: u8 },
     #[error("bulk message with a payload of {length} bytes that says {decoded}")]
     Length { length: usize, decoded: usize },
+    #[error("bulk message with a compressed payload that does not give {decoded} bytes")]
+    Packed { decoded: usize },
+    #[error(
+        "bulk message with {bytes} bytes in compressed payloads, expected at most {MAX_UNPACKED_BYTES}"
+    )]
+    Unpacked { bytes: usize },
+    #[error(
+        "bulk message with {bytes} bytes or more in payloads, expected at most {MAX_PAYLOAD_BYTES}"
+    )]
+    Payloads { bytes: usize },
     #[error("bulk message with {bytes} bytes behind its payloads")]
     Rest { bytes: usize },
 }

@@ -20,6 +20,8 @@ pub enum Form {
     Json,
     /// As they are, beside the JSON text. Messages without large payloads are JSON nevertheless.
     Bulk,
+    /// Beside the JSON text, and compressed where that makes them smaller.
+    Compressed,
 }
 
 /// A value as JSON text, with its large payloads apart.
@@ -72,9 +74,9 @@ impl Draft {
         }
         let bulk = match form {
             Form::Json => None,
-            Form::Bulk => {
+            Form::Bulk | Form::Compressed => {
                 let payloads: Vec<_> = self.payloads.iter().map(|it| it.bytes.clone()).collect();
-                bulk::join(&self.text, &payloads)
+                bulk::join(&self.text, &payloads, form)
             }
         };
         bulk.unwrap_or_else(|| self.into_json())

@@ -122,8 +122,17 @@ struct Envelope<'a> {
 /// [`ParseError`] with the detail text for the answer with id `-1`.
 pub fn decode(message: &Bytes, form: Form) -> Result<Message, ParseError> {
     match (form, message.first()) {
-        (Form::Bulk, Some(&bulk::MARKER)) => bulk::parse(message),
+        (Form::Bulk | Form::Compressed, Some(&bulk::MARKER)) => bulk::parse(message, form),
         _ => parse(message),
+    }
+}
+
+/// Bytes that a message takes once it is decoded, to be counted before that; about its length, unless
+/// payloads of it are compressed.
+pub fn size(message: &[u8], form: Form) -> usize {
+    match (form, message.first()) {
+        (Form::Compressed, Some(&bulk::MARKER)) => message.len() + bulk::unpacked(message),
+        _ => message.len(),
     }
 }
 

@@ -27,6 +27,7 @@ mod message;
 mod params;
 mod scan;
 mod value;
+mod zstd;
 
 #[cfg(test)]
 mod tests;
@@ -37,7 +38,7 @@ pub use encode::{
     encode_request, encode_response,
 };
 pub use error::{RpcError, code};
-pub use message::{Message, ParseError, RequestId, Trace, decode, parse};
+pub use message::{Message, ParseError, RequestId, Trace, decode, parse, size};
 pub use params::Params;
 pub use value::Value;
 

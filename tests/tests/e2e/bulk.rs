@@ -1,4 +1,4 @@
-//! Payloads of every kind, in both of their forms, over every transport that carries both.
+//! Payloads of every kind, in all of their forms, over every transport that carries both.
 
 use std::num::NonZeroU16;
 
@@ -16,11 +16,11 @@ use tokio::{
 };
 
 #[tokio::test]
-async fn payloads_of_all_kinds_arrive_in_either_form() -> Result<()> {
+async fn payloads_of_all_kinds_arrive_in_every_form() -> Result<()> {
     let workspace = Workspace::new()?;
     let (executor, url) = Listener::start(&workspace, &[]).await?;
     let system = System::start(Subject::Ours).await?;
-    for bulk in [Bulk::Never, Bulk::WherePossible] {
+    for bulk in [Bulk::Never, Bulk::WherePossible, Bulk::Compressed] {
         let config = ClientConfig {
             bulk,
             ..ClientConfig::default()

@@ -24,7 +24,7 @@ const POLITE: &str =
 const LOUD: &str = "head -c 3000000 /dev/zero | tr '\\0' x";
 
 /// Flags of the extensions.
-const FLAGS: [&str; 19] = [
+const FLAGS: [&str; 20] = [
     "fsAppend",
     "fsBatch",
     "fsBatchBulk",
@@ -42,6 +42,7 @@ const FLAGS: [&str; 19] = [
     "processTerminateGrace",
     "requestCancel",
     "rpcBulk",
+    "rpcBulkZstd",
     "sessionClose",
     "sessionKeep",
 ];

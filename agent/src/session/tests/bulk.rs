@@ -11,18 +11,29 @@ use super::*;
 const SIZE: usize = 100_000;
 
 /// A client that has asked for bulk messages.
-struct Bulk(Client);
+struct Bulk(Client, Form);
 
 impl Bulk {
     async fn open(sessions: &Arc<Sessions>) -> Self {
+        Self::open_with(sessions, Form::Bulk).await
+    }
+
+    async fn open_with(sessions: &Arc<Sessions>, form: Form) -> Self {
         let mut client = Client::connect_as(sessions, websocket());
         let result = client.ok("initialize", json!({"clientName": "test"})).await;
         let flags = &result["environmentInfo"]["capabilities"];
         assert_eq!(flags["rpcBulk"], true);
+        assert_eq!(flags["rpcBulkZstd"], true);
+        let terms = match form {
+            Form::Compressed => r#"{"zstd":true}"#,
+            _ => "{}",
+        };
         client
-            .raw(r#"{"method":"initialized","params":{"bulk":{}}}"#)
+            .raw(&format!(
+                r#"{{"method":"initialized","params":{{"bulk":{terms}}}}}"#
+            ))
             .await;
-        Self(client)
+        Self(client, form)
     }
 
     /// The next message, and whether it was a bulk message.
@@ -31,7 +42,7 @@ impl Bulk {
         let message = message.await.expect("no message before the deadline");
         let message = message.expect("the server closed the connection");
         let is_bulk = message.first() == Some(&rpc::bulk::MARKER);
-        (rpc::decode(&message, Form::Bulk).unwrap(), is_bulk)
+        (rpc::decode(&message, self.1).unwrap(), is_bulk)
     }
 
     /// Makes a request, in the form that is right for it, and says what the form of the answer was.
@@ -41,7 +52,7 @@ impl Bulk {
         params: &impl Serialize,
     ) -> (R, bool) {
         let draft = Draft::new(params).unwrap();
-        let request = rpc::encode_call(&1.into(), method, &draft, None, Form::Bulk).unwrap();
+        let request = rpc::encode_call(&1.into(), method, &draft, None, self.1).unwrap();
         self.0.to_server.send(request).await.unwrap();
         loop {
             match self.next().await {
@@ -107,14 +118,70 @@ async fn bulk_messages_are_not_offered_on_standard_input() {
     let result = client.ok("initialize", json!({"clientName": ""})).await;
     let flags = &result["environmentInfo"]["capabilities"];
     assert_eq!(flags["rpcBulk"], false);
+    assert_eq!(flags["rpcBulkZstd"], false);
     // And not sent to somebody who asks all the same.
     client
-        .raw(r#"{"method":"initialized","params":{"bulk":{}}}"#)
+        .raw(r#"{"method":"initialized","params":{"bulk":{"zstd":true}}}"#)
         .await;
     client
         .start("p", &["head", "-c", "100000", "/dev/zero"])
         .await;
     assert_eq!(client.collect("p").await.stdout.len(), SIZE);
+}
+
+/// A file that is written by one client and read by one that has agreed on that form; returns the
+/// length of the message with the contents, which have to be as they were.
+async fn length_of_answer(sessions: &Arc<Sessions>, form: Form) -> usize {
+    let mut client = Bulk::open_with(sessions, form).await;
+    let directory = tempfile::tempdir().unwrap();
+    let path = exec_proto::PathUri::from_native(&directory.path().join("f")).unwrap();
+    let write = fs::WriteFileParams {
+        path: path.clone(),
+        data_base64: contents().into(),
+        follow_symlinks: None,
+        sandbox: None,
+    };
+    let _: (exec_proto::Empty, _) = client.call(fs::WRITE_FILE, &write).await;
+    let read = json!({ "path": path });
+    let draft = Draft::new(&read).unwrap();
+    let request = rpc::encode_call(&2.into(), fs::READ_FILE, &draft, None, form).unwrap();
+    client.0.to_server.send(request).await.unwrap();
+    let answer = tokio::time::timeout(DEADLINE, client.0.from_server.recv());
+    let answer = answer.await.unwrap().unwrap();
+    let Ok(Message::Response { result, .. }) = rpc::decode(&answer, form) else {
+        panic!("a response");
+    };
+    let file: fs::ReadFileResult = result.decode().unwrap();
+    assert_eq!(file.data_base64, contents());
+    answer.len()
+}
+
+#[tokio::test]
+async fn payloads_are_compressed_for_those_who_ask_and_no_others() {
+    let sessions = sessions();
+    assert!(length_of_answer(&sessions, Form::Bulk).await >= SIZE);
+    assert!(length_of_answer(&sessions, Form::Compressed).await < SIZE / 10);
+}
+
+#[tokio::test]
+async fn what_decompresses_wrongly_is_answered_and_the_connection_goes_on() {
+    let sessions = sessions();
+    let mut client = Bulk::open_with(&sessions, Form::Compressed).await;
+    let bulk = b"\xb1\0\0\0\x02\0\0\0\x01{}\x01\0\0\0\x01\0\x10\0\0x";
+    client.0.to_server.send(bulk[..].into()).await.unwrap();
+    let (Message::Error { error, .. }, _) = client.next().await else {
+        panic!("an error");
+    };
+    assert!(
+        error.message.ends_with("does not give 1048576 bytes"),
+        "{}",
+        error.message
+    );
+    client
+        .0
+        .start("p", &["head", "-c", "100000", "/dev/zero"])
+        .await;
+    assert_eq!(client.output(SIZE).await.0, vec![0; SIZE]);
 }
 
 #[tokio::test]

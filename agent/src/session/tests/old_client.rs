@@ -35,7 +35,7 @@ const FLAGS: [&str; 15] = [
 ];
 
 /// The flags of this project.
-const MORE_FLAGS: [&str; 19] = [
+const MORE_FLAGS: [&str; 20] = [
     "fsAppend",
     "fsBatch",
     "fsBatchBulk",
@@ -53,6 +53,7 @@ const MORE_FLAGS: [&str; 19] = [
     "processTerminateGrace",
     "requestCancel",
     "rpcBulk",
+    "rpcBulkZstd",
     "sessionClose",
     "sessionKeep",
 ];

@@ -10,7 +10,7 @@ use crate::base64::Undecoded;
 use crate::payload::MIN_BYTES;
 use crate::rpc::{
     Draft, Form, Params, RequestId, Value, decode, encode_call, encode_notification,
-    encode_request, encode_response,
+    encode_request, encode_response, size,
 };
 use crate::{fs, http, process, tcp};
 
@@ -220,6 +220,182 @@ fn errors_carry_no_payloads_and_ignore_them() {
     assert!(matches!(decoded, Ok(Message::Error { error, .. }) if error.code == -32600));
 }
 
+/// The table's entry of the only payload of a message: coding, bytes here, bytes when decoded.
+fn entry(message: &[u8]) -> (u8, u32, u32) {
+    let number = |at: usize| u32::from_be_bytes(message[at..at + 4].try_into().unwrap());
+    let table = 9 + number(1) as usize;
+    (message[table], number(table + 1), number(table + 5))
+}
+
+#[test]
+fn what_gets_smaller_is_compressed_if_both_ends_agree() {
+    let even = output(vec![b'x'; 65_536].into());
+    let compressed = encode_notification("m", &even, Form::Compressed).unwrap();
+    assert!(compressed.len() < 300, "{} bytes", compressed.len());
+    let (coding, _, decoded) = entry(&compressed);
+    assert_eq!((coding, decoded), (1, 65_536));
+    let Ok(Message::Notification { params, .. }) = decode(&compressed, Form::Compressed) else {
+        panic!("a notification");
+    };
+    assert_eq!(
+        params.decode::<process::OutputNotification>().unwrap(),
+        even
+    );
+    assert_eq!(
+        refusal(&compressed),
+        "bulk message with a payload of unknown coding 1"
+    );
+    let plain = encode_notification("m", &even, Form::Bulk).unwrap();
+    assert_eq!(entry(&plain), (0, 65_536, 65_536));
+    assert!(decode(&plain, Form::Compressed).is_ok());
+}
+
+#[test]
+fn what_does_not_get_smaller_stays_as_it_is() {
+    // As good as random: every byte depends on all before it.
+    let mut state = 1u64;
+    let noise = (0..65_536).map(|_| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 56) as u8
+    });
+    let noise = output(noise.collect());
+    let message = encode_notification("m", &noise, Form::Compressed).unwrap();
+    assert_eq!(entry(&message), (0, 65_536, 65_536));
+    assert_eq!(
+        message,
+        encode_notification("m", &noise, Form::Bulk).unwrap()
+    );
+}
+
+#[test]
+fn no_more_is_compressed_than_a_receiver_takes() {
+    let large = output(vec![b'x'; MAX_UNPACKED_BYTES].into());
+    let message = encode_notification("m", &large, Form::Compressed).unwrap();
+    assert_eq!(entry(&message).0, 1);
+    assert!(decode(&message, Form::Compressed).is_ok());
+    let larger = output(vec![b'x'; MAX_UNPACKED_BYTES + 1].into());
+    let message = encode_notification("m", &larger, Form::Compressed).unwrap();
+    assert_eq!(entry(&message).0, 0);
+    assert!(decode(&message, Form::Compressed).is_ok());
+}
+
+#[test]
+fn a_receiver_holds_no_more_than_it_was_told_and_allows() {
+    let refusal = |message: &Bytes| decode(message, Form::Compressed).unwrap_err().to_string();
+    let text = r#"{"id":1,"result":0}"#;
+    let bomb = zstd::pack(&vec![0; 1 << 20]).unwrap();
+    let length = u32::try_from(bomb.len()).unwrap();
+    let said = |decoded: u32| message(text, &[(1, length, decoded)], &bomb);
+    assert!(decode(&said(1 << 20), Form::Compressed).is_ok());
+    for decoded in [0, 1, (1 << 20) - 1, (1 << 20) + 1] {
+        assert_eq!(
+            refusal(&said(decoded)),
+            format!("bulk message with a compressed payload that does not give {decoded} bytes")
+        );
+    }
+    let five = message(text, &[(1, length, 1 << 20); 5], &bomb.repeat(5));
+    assert_eq!(
+        refusal(&five),
+        "bulk message with 5242880 bytes in compressed payloads, expected at most 4194304"
+    );
+    // Before any is decoded: the first of these is no frame.
+    let later = message(text, &[(1, 1, 1), (1, 1, u32::MAX)], b"xx");
+    assert!(refusal(&later).ends_with("in compressed payloads, expected at most 4194304"));
+    let plain = u32::try_from(MAX_PAYLOAD_BYTES).unwrap() - (1 << 20);
+    let mut payloads = vec![0; MAX_PAYLOAD_BYTES - (1 << 20)];
+    payloads.extend(&bomb);
+    let full = [(0, plain, plain), (1, length, 1 << 20)];
+    assert!(decode(&message(text, &full, &payloads), Form::Compressed).is_ok());
+    payloads.insert(0, 0);
+    let fuller = [(0, plain + 1, plain + 1), (1, length, 1 << 20)];
+    assert_eq!(
+        refusal(&message(text, &fuller, &payloads)),
+        "bulk message with 67108865 bytes or more in payloads, expected at most 67108864"
+    );
+    let broken = message(text, &[(1, length - 1, 1 << 20)], &bomb[..bomb.len() - 1]);
+    assert!(refusal(&broken).contains("does not give"));
+    let nothing = message(text, &[(1, 0, 1)], b"");
+    assert!(refusal(&nothing).contains("does not give 1 bytes"));
+}
+
+#[test]
+fn what_is_no_frame_or_more_than_one_is_refused() {
+    let text = r#"{"id":1,"result":0}"#;
+    let taken = |packed: &[u8], decoded: usize| {
+        let length = u32::try_from(packed.len()).unwrap();
+        let decoded = u32::try_from(decoded).unwrap();
+        let message = message(text, &[(1, length, decoded)], packed);
+        decode(&message, Form::Compressed).is_ok()
+    };
+    let frame = zstd::pack(&[b'x'; 1000]).unwrap();
+    assert!(taken(&frame, 1000));
+    assert!(!taken(&frame.repeat(2), 2000));
+    assert!(!taken(&frame.repeat(2), 1000));
+    let behind = [&frame[..], b"x"].concat();
+    assert!(!taken(&behind, 1000));
+    for end in 0..frame.len() {
+        assert!(!taken(&frame[..end], 1000));
+    }
+    // One that other programs pass over, in front of the payload.
+    let skipped = [b"\x50\x2a\x4d\x18\x01\0\0\0x", &frame[..]].concat();
+    assert!(!taken(&skipped, 1000));
+    // It says that it has a tebibyte, and what it needs a dictionary for.
+    let boast = b"\x28\xb5\x2f\xfd\xe0\0\0\0\0\0\x01\0\0\x0b\0\0x";
+    assert!(!taken(boast, 1));
+    assert!(!taken(boast, MAX_UNPACKED_BYTES));
+    let with_dictionary = b"\x28\xb5\x2f\xfd\x21\x07\x01\x09\0\0x";
+    assert!(!taken(with_dictionary, 1));
+    let without = b"\x28\xb5\x2f\xfd\x20\x01\x09\0\0x";
+    assert!(taken(without, 1));
+}
+
+proptest! {
+    #[test]
+    fn damaged_frame_is_refused_or_gives_what_the_table_says(
+        at in 0_usize..2000,
+        byte: u8,
+        decoded in prop_oneof![Just(3000), 0_u32..4_194_305],
+    ) {
+        let lines = (0_u32..400).flat_map(|n| format!("line {n}\n").into_bytes());
+        let log: Vec<u8> = lines.take(3000).collect();
+        prop_assert_eq!(log.len(), 3000);
+        let mut frame = zstd::pack(&log).unwrap();
+        let at = at % frame.len();
+        frame[at] = byte;
+        let length = u32::try_from(frame.len()).unwrap();
+        let text = r#"{"id":1,"result":{"chunk":0,"eof":false}}"#;
+        let message = message(text, &[(1, length, decoded)], &frame);
+        if let Ok(Message::Response { result, .. }) = decode(&message, Form::Compressed) {
+            let chunk = result.decode::<fs::ReadBlockResult>().unwrap().chunk;
+            prop_assert_eq!(chunk.len(), usize::try_from(decoded).unwrap());
+        }
+    }
+}
+
+#[test]
+fn size_is_known_before_anything_is_decoded() {
+    let text = r#"{"id":1,"result":0}"#;
+    let entries = [(0, 3, 3), (1, 2, 1000), (1, 0, 30)];
+    let three = message(text, &entries, b"abcde");
+    assert_eq!(size(&three, Form::Compressed), three.len() + 1030);
+    assert_eq!(size(&three, Form::Bulk), three.len());
+    for end in 0..three.len() {
+        assert!(size(&three[..end], Form::Compressed) <= end + 1030);
+    }
+    let liar = message(text, &[(1, 0, u32::MAX); 9], b"");
+    assert_eq!(
+        size(&liar, Form::Compressed),
+        liar.len() + MAX_UNPACKED_BYTES
+    );
+    assert_eq!(
+        size(b"\xb1\xff\xff\xff\xff\xff\xff\xff\xff", Form::Compressed),
+        9
+    );
+    assert_eq!(size(b"{}", Form::Compressed), 2);
+}
+
 #[test]
 fn what_is_beyond_a_limit_is_sent_as_json() {
     let chunk = Bytes::from(vec![0; MIN_BYTES]);
@@ -235,11 +411,13 @@ fn what_is_beyond_a_limit_is_sent_as_json() {
     assert_eq!(json.first(), Some(&b'{'));
 }
 
-/// Encodes a value in both forms, as a result and as parameters; it must come out as it was.
+const FORMS: [Form; 3] = [Form::Json, Form::Bulk, Form::Compressed];
+
+/// Encodes a value in all forms, as a result and as parameters; it must come out as it was.
 fn both<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
     let id = RequestId::Integer(1);
     let draft = Draft::new(value).unwrap();
-    for form in [Form::Json, Form::Bulk] {
+    for form in FORMS {
         let response = encode_response(&id, value, form).unwrap();
         let request = encode_request(&id, "m", value, None, form).unwrap();
         assert_eq!(request, encode_call(&id, "m", &draft, None, form).unwrap());
@@ -311,7 +489,7 @@ proptest! {
             follow_symlinks: None,
             sandbox: None,
         };
-        for form in [Form::Json, Form::Bulk] {
+        for form in FORMS {
             let request = encode_request(&1.into(), fs::WRITE_FILE, &params, None, form).unwrap();
             let Ok(Message::Request { params, .. }) = decode(&request, form) else {
                 panic!("a request");
@@ -325,17 +503,18 @@ proptest! {
     fn any_bytes_behind_the_marker_are_a_message_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
         let mut message = vec![MARKER];
         message.extend(bytes);
-        let _ = decode(&message.into(), Form::Bulk);
+        let _ = decode(&message.into(), Form::Compressed);
     }
 
     #[test]
     fn message_with_any_change_is_a_message_or_an_error(at in 0usize..500, to in any::<u8>(), cut in 0usize..500) {
-        let encoded = encode_notification("m", &output(vec![b'x'; 300].into()), Form::Bulk).unwrap();
+        let form = if cut % 2 == 0 { Form::Bulk } else { Form::Compressed };
+        let encoded = encode_notification("m", &output(vec![b'x'; 300].into()), form).unwrap();
         let mut changed = encoded.to_vec();
         let at = at % changed.len();
         changed[at] = to;
         changed.truncate(changed.len() - cut % 3);
-        if let Ok(Message::Notification { params, .. }) = decode(&changed.into(), Form::Bulk) {
+        if let Ok(Message::Notification { params, .. }) = decode(&changed.into(), form) {
             let _ = params.decode::<process::OutputNotification>();
         }
     }

@@ -84,6 +84,9 @@ pub(crate) struct Global {
     /// Move all data as base64 in JSON, as with an executor of Codex 0.169
     #[arg(long, global = true)]
     pub(crate) no_bulk: bool,
+    /// Compress data both ways where that makes it smaller, for paths slower than about 100 MB/s
+    #[arg(long, short = 'C', global = true, conflicts_with = "no_bulk")]
+    pub(crate) compress: bool,
     /// Log to standard error; twice for more
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
@@ -439,6 +442,7 @@ mod tests {
             "json",
             "verbose",
             "no_bulk",
+            "compress",
             "config",
             "check_config",
             "print_config",

@@ -39,9 +39,10 @@ async fn way(
     let connector = connector(&config)?;
     let timing = ClientConfig {
         connect_budget: config.connect_timeout,
-        bulk: match global.no_bulk {
-            true => Bulk::Never,
-            false => Bulk::WherePossible,
+        bulk: match (global.no_bulk, global.compress) {
+            (true, _) => Bulk::Never,
+            (false, true) => Bulk::Compressed,
+            (false, false) => Bulk::WherePossible,
         },
         ..ClientConfig::default()
     };

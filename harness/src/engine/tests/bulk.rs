@@ -9,11 +9,17 @@ use crate::{Bulk, Complete, CopyEvent, download, upload};
 /// More than is worth a place of its own.
 const SIZE: usize = 10_000;
 
+/// Of an executor that can do everything.
+const BOTH: &[&str] = &["rpcBulk", "rpcBulkZstd"];
+
 impl Peer {
-    /// Answers `initialize` with or without the flag, and returns the parameters of `initialized`.
-    async fn open(&mut self, has_bulk: bool) -> Value {
-        self.open_with(json!({ "fileWriteStreaming": true, "rpcBulk": has_bulk }))
-            .await
+    /// Answers `initialize` with these flags, and returns the parameters of `initialized`.
+    async fn open(&mut self, flags: &[&str]) -> Value {
+        let mut capabilities = json!({ "fileWriteStreaming": true });
+        for flag in flags {
+            capabilities[flag] = json!(true);
+        }
+        self.open_with(capabilities).await
     }
 
     async fn open_with(&mut self, capabilities: Value) -> Value {
@@ -31,7 +37,7 @@ impl Peer {
     async fn request<T: serde::de::DeserializeOwned>(&mut self, method: &str) -> (i64, T, bool) {
         let bytes = self.from_client.recv().await.expect("a connection");
         let is_bulk = bytes.first() == Some(&rpc::bulk::MARKER);
-        let message = rpc::decode(&bytes, Form::Bulk).unwrap();
+        let message = rpc::decode(&bytes, Form::Compressed).unwrap();
         let Message::Request {
             id: rpc::RequestId::Integer(id),
             method: called,
@@ -46,8 +52,11 @@ impl Peer {
     }
 }
 
-async fn connected(bulk: Bulk, has_bulk: bool) -> (Client, Peer, Value, mpsc::Receiver<Peer>) {
-    let capabilities = json!({ "fileWriteStreaming": true, "rpcBulk": has_bulk });
+async fn connected(bulk: Bulk, flags: &[&str]) -> (Client, Peer, Value, mpsc::Receiver<Peer>) {
+    let mut capabilities = json!({ "fileWriteStreaming": true });
+    for flag in flags {
+        capabilities[flag] = json!(true);
+    }
     connected_with(bulk, capabilities).await
 }
 
@@ -86,7 +95,7 @@ async fn write(client: &Client, peer: &mut Peer) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn old_executor_is_sent_no_bulk_message() {
-    let (client, mut peer, params, _) = connected(Bulk::WherePossible, false).await;
+    let (client, mut peer, params, _) = connected(Bulk::WherePossible, &[]).await;
     assert_eq!(params, json!({}));
     assert!(!write(&client, &mut peer).await);
     // Nor would one of its own be taken for a message.
@@ -97,24 +106,55 @@ async fn old_executor_is_sent_no_bulk_message() {
 
 #[tokio::test(start_paused = true)]
 async fn client_can_do_without_bulk_messages() {
-    let (client, mut peer, params, _) = connected(Bulk::Never, true).await;
+    let (client, mut peer, params, _) = connected(Bulk::Never, BOTH).await;
     assert_eq!(params, json!({}));
     assert!(!write(&client, &mut peer).await);
 }
 
 #[tokio::test(start_paused = true)]
+async fn compression_is_asked_for_where_it_is_wanted_and_the_executor_can() {
+    let cases: [(&[&str], Value, bool); 3] = [
+        (BOTH, json!({ "bulk": { "zstd": true } }), true),
+        (&["rpcBulk"], json!({ "bulk": {} }), false),
+        (&["rpcBulkZstd"], json!({}), false),
+    ];
+    for (flags, expected, is_compressed) in cases {
+        let (client, mut peer, params, _) = connected(Bulk::Compressed, flags).await;
+        assert_eq!(params, expected);
+        let (client, file) = (client.filesystem(), path("file:///f"));
+        let contents = vec![b'x'; SIZE];
+        let (written, ()) = tokio::join!(client.write(&file, &contents), async {
+            let bytes = peer.from_client.recv().await.expect("a connection");
+            assert_eq!(bytes.len() < SIZE, is_compressed, "{flags:?}");
+            let Ok(Message::Request {
+                id: rpc::RequestId::Integer(id),
+                params,
+                ..
+            }) = rpc::decode(&bytes, Form::Compressed)
+            else {
+                panic!("a request");
+            };
+            let params: fs::WriteFileParams = params.decode().unwrap();
+            assert_eq!(params.data_base64.decode().unwrap(), contents);
+            peer.answer(id, json!({})).await;
+        });
+        written.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn bulk_messages_are_agreed_on_anew_after_a_reconnect() {
-    let (client, mut peer, params, mut connections) = connected(Bulk::WherePossible, true).await;
+    let (client, mut peer, params, mut connections) = connected(Bulk::WherePossible, BOTH).await;
     assert_eq!(params, json!({ "bulk": {} }));
     assert!(write(&client, &mut peer).await);
     drop(peer);
     // By an older program, for example.
     let mut peer = connections.recv().await.unwrap();
-    assert_eq!(peer.open(false).await, json!({}));
+    assert_eq!(peer.open(&[]).await, json!({}));
     assert!(!write(&client, &mut peer).await);
     drop(peer);
     let mut peer = connections.recv().await.unwrap();
-    assert_eq!(peer.open(true).await, json!({ "bulk": {} }));
+    assert_eq!(peer.open(BOTH).await, json!({ "bulk": {} }));
     assert!(write(&client, &mut peer).await);
 }
 
@@ -129,7 +169,7 @@ fn output_of(chunk: Vec<u8>) -> process::OutputNotification {
 
 #[tokio::test(start_paused = true)]
 async fn output_in_bulk_messages_arrives_in_order_with_the_rest() {
-    let (client, mut peer, _, _) = connected(Bulk::WherePossible, true).await;
+    let (client, mut peer, _, _) = connected(Bulk::WherePossible, BOTH).await;
     let command = Command::new(["x"]);
     let (process, id) = tokio::join!(client.start(command), peer.start());
     let mut process = process.unwrap();
@@ -157,12 +197,12 @@ async fn output_in_bulk_messages_arrives_in_order_with_the_rest() {
 
 #[tokio::test(start_paused = true)]
 async fn malformed_bulk_message_loses_the_connection_and_nothing_else() {
-    let (client, mut peer, _, mut connections) = connected(Bulk::WherePossible, true).await;
+    let (client, mut peer, _, mut connections) = connected(Bulk::WherePossible, BOTH).await;
     let malformed = Bytes::from_static(b"\xb1\0\0\0\xff\0\0\0\x01{}");
     peer.to_client.send(malformed).await.unwrap();
     assert!(peer.from_client.recv().await.is_none());
     let mut peer = connections.recv().await.unwrap();
-    peer.open(true).await;
+    peer.open(BOTH).await;
     assert!(write(&client, &mut peer).await);
 }
 
