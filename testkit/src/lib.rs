@@ -16,6 +16,7 @@
 //! | [`issuer`] | an identity provider that signs tokens and publishes its keys |
 //! | [`workspace`] | the project directory that commands run in |
 //! | [`forward_proxy`] | the only way out of a network: an HTTP proxy with credentials |
+//! | [`narrow`] | a path that carries little, and counts |
 //! | [`faults`] | a proxy that harms connections, a registry that lies, raw websocket clients |
 
 pub mod admin;
@@ -24,6 +25,7 @@ pub mod faults;
 pub mod forward_proxy;
 pub mod issuer;
 pub mod model;
+pub mod narrow;
 pub mod peer;
 pub mod processes;
 pub mod web;

@@ -1,6 +1,6 @@
 //! Payloads of every kind, in all of their forms, over every transport that carries both.
 
-use std::num::NonZeroU16;
+use std::{net::SocketAddr, num::NonZeroU16};
 
 use anyhow::{Context as _, Result, ensure};
 use benches::{Subject, System};
@@ -8,8 +8,9 @@ use bytes::Bytes;
 use harness::{
     Bulk, Client, ClientConfig, Command, HttpRequest, Overflow, PathUri, ProcessEvent, Stdin,
 };
+use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use registry_client::{Connector, ConnectorConfig, ConnectorEnvironment};
-use testkit::{processes::Listener, workspace::Workspace};
+use testkit::{narrow::NarrowPath, processes::Listener, workspace::Workspace};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -42,6 +43,57 @@ async fn payloads_of_all_kinds_arrive_in_every_form() -> Result<()> {
     executor.never_panicked()
 }
 
+#[tokio::test]
+async fn compression_takes_less_of_a_path_where_data_gets_smaller_and_no_more_elsewhere()
+-> Result<()> {
+    let workspace = Workspace::new()?;
+    let (executor, url) = Listener::start(&workspace, &[]).await?;
+    let address = url.trim_start_matches("ws://").trim_end_matches('/');
+    let address = address.parse().context("an address")?;
+    let lines = (0..50_000_u32).map(|n| format!("{n}: nothing has happened here\n"));
+    let log = Bytes::from(lines.collect::<String>());
+    let mut random = vec![0; 1_000_000];
+    StdRng::seed_from_u64(1).fill_bytes(&mut random);
+    for (contents, most_percent) in [(log, 30), (random.into(), 105)] {
+        let plain = carried(address, Bulk::WherePossible, &contents).await?;
+        let compressed = carried(address, Bulk::Compressed, &contents).await?;
+        ensure!(plain >= 2 * contents.len() as u64, "{plain} bytes");
+        ensure!(
+            compressed * 100 <= plain * most_percent,
+            "{compressed} bytes instead of {plain}"
+        );
+    }
+    executor.never_panicked()
+}
+
+/// Bytes on the way to an executor and back for a file that is written and read.
+async fn carried(executor: SocketAddr, bulk: Bulk, contents: &Bytes) -> Result<u64> {
+    let path = NarrowPath::to(executor, None).await?;
+    let connector = Connector::new(ConnectorConfig {
+        environment: ConnectorEnvironment::empty(),
+        ..ConnectorConfig::default()
+    })?;
+    let config = ClientConfig {
+        bulk,
+        ..ClientConfig::default()
+    };
+    let url = format!("ws://{}", path.address());
+    let client = Client::connect_direct(&url, None, connector, config).await?;
+    let directory = tempfile::tempdir()?;
+    let uri = PathUri::from_native(&directory.path().join("f")).context("a path")?;
+    let mut writer = client.filesystem().create(&uri).await?;
+    writer.write(contents).await?;
+    writer.finish().await?;
+    let mut reader = client.filesystem().open(&uri).await?;
+    let mut read = Vec::new();
+    while let Some(block) = reader.next_block().await? {
+        read.extend_from_slice(&block);
+    }
+    ensure!(read == *contents, "other bytes came back");
+    client.close().await;
+    Ok(path.carried())
+}
+
 async fn everything(client: &Client) -> Result<()> {
     input_and_output(client).await?;
     files(client).await?;
@@ -49,9 +101,12 @@ async fn everything(client: &Client) -> Result<()> {
     bodies(client).await
 }
 
-/// Every byte value, without a period that a block could have.
+/// Every byte value, without a period that a block could have, in turn with what gets smaller.
 fn contents(len: usize) -> Bytes {
-    let numbers = (0_u32..).map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()[3]);
+    let numbers = (0_u32..).map(|n| match n & 0x8000 {
+        0 => n.wrapping_mul(2_654_435_761).to_le_bytes()[3],
+        _ => (n >> 15).to_le_bytes()[0],
+    });
     numbers.take(len).collect()
 }
 
