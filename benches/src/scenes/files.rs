@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use harness::{Client, Complete, download, upload};
 use tempfile::TempDir;
 use tokio::process::Command;
+use tokio::task::spawn_blocking;
 
 use crate::promise::Promise;
 use crate::series::Series;
@@ -93,8 +94,8 @@ async fn through_relay(client: &Client, place: &Place) -> Result<Vec<Duration>> 
         ("large", "large-up", "large-down"),
         ("small", "small-up", "small-down"),
     ] {
-        let start = Instant::now();
         let target = remote(there)?;
+        let start = settled().await?;
         upload(
             &place.path(from),
             &files,
@@ -104,7 +105,7 @@ async fn through_relay(client: &Client, place: &Place) -> Result<Vec<Duration>> 
         )
         .await?;
         times.push(start.elapsed());
-        let start = Instant::now();
+        let start = settled().await?;
         download(
             &files,
             &target,
@@ -129,7 +130,7 @@ async fn over_ssh(place: &Place) -> Result<Vec<Duration>> {
         (local("large"), remote("large-up")),
         (remote("large-up"), local("large-down")),
     ] {
-        let start = Instant::now();
+        let start = settled().await?;
         succeed(&mut ssh.scp(&[&from, &to])).await?;
         times.push(start.elapsed());
     }
@@ -155,13 +156,19 @@ async fn over_ssh(place: &Place) -> Result<Vec<Duration>> {
 
 /// Runs two programs, the output of the first being the input of the second.
 async fn pipe(mut from: Command, mut to: Command) -> Result<Duration> {
-    let start = Instant::now();
+    let start = settled().await?;
     let mut from = from.stdout(Stdio::piped()).spawn()?;
     let output: Stdio = from.stdout.take().context("no output")?.try_into()?;
     let status = to.stdin(output).status().await?;
     ensure!(status.success(), "the second program failed");
     ensure!(from.wait().await?.success(), "the first program failed");
     Ok(start.elapsed())
+}
+
+/// Brings what was written before to the disk, which would be busy with it otherwise, and begins.
+async fn settled() -> Result<Instant> {
+    spawn_blocking(rustix::fs::sync).await?;
+    Ok(Instant::now())
 }
 
 async fn succeed(command: &mut Command) -> Result<()> {
