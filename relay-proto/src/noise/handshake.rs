@@ -16,9 +16,10 @@ use clatter::handshakepattern::noise_hybrid_ik;
 use clatter::traits::{Dh, Handshaker, Kem};
 
 use super::identity::Identity;
+use super::kem::MlKem;
 use super::rng::HandshakeRng;
 use super::statement::StatementKeys;
-use super::suite::{Handshake, MlKem, X25519};
+use super::suite::{Handshake, X25519};
 use super::transport::Transport;
 use crate::keys::PublicKey;
 use crate::limits;

@@ -7,8 +7,9 @@ use rand::CryptoRng;
 use zeroize::Zeroize;
 
 use super::handshake::HandshakeError;
+use super::kem::MlKem;
 use super::rng::HandshakeRng;
-use super::suite::{DhPair, KemPair, MlKem, X25519};
+use super::suite::{DhPair, KemPair, X25519};
 use crate::keys::PublicKey;
 
 /// Static X25519 and ML-KEM-768 key pairs of an executor or a harness.

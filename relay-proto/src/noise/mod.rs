@@ -19,6 +19,7 @@
 
 mod handshake;
 mod identity;
+mod kem;
 mod prologue;
 mod rng;
 mod statement;

@@ -1,22 +1,20 @@
 //! The algorithms, in the form the handshake library wants them.
 //!
-//! AES-256-GCM comes from aws-lc-rs, whose code uses the processor's AES instructions. The library's
-//! own cipher asserts on lengths; here a wrong length is an error.
+//! AES-256-GCM and X25519 come from aws-lc-rs, whose code uses what the processor has for them. The
+//! library's own cipher asserts on lengths; here a wrong length is an error.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use aws_lc_rs::agreement::{self, PrivateKey, UnparsedPublicKey};
 use clatter::KeyPair;
 use clatter::bytearray::{ByteArray, SensitiveByteArray};
-use clatter::crypto::dh;
 use clatter::crypto::hash::Sha256;
-use clatter::crypto::kem::rust_crypto_ml_kem::MlKem768;
 use clatter::error::{CipherError, CipherResult, DhError, DhResult};
 use clatter::traits::{Cipher, CryptoComponent, Dh, Kem, Rng};
 
+use super::kem::MlKem;
 use super::rng::HandshakeRng;
+use crate::keys::X25519_BYTES;
 use crate::limits;
-
-/// The key encapsulation, used for the ephemeral and for the static keys.
-pub(super) type MlKem = MlKem768;
 
 /// A handshake in progress, either side.
 pub(super) type Handshake =
@@ -36,26 +34,45 @@ impl CryptoComponent for X25519 {
 }
 
 impl Dh for X25519 {
-    type PrivateKey = <dh::X25519 as Dh>::PrivateKey;
-    type PubKey = <dh::X25519 as Dh>::PubKey;
-    type Output = <dh::X25519 as Dh>::Output;
+    type PrivateKey = SensitiveByteArray<[u8; X25519_BYTES]>;
+    type PubKey = [u8; X25519_BYTES];
+    type Output = SensitiveByteArray<[u8; X25519_BYTES]>;
 
     fn genkey_rng<R: Rng>(rng: &mut R) -> DhResult<KeyPair<Self::PubKey, Self::PrivateKey>> {
-        dh::X25519::genkey_rng(rng)
+        let mut secret = Self::PrivateKey::new_zero();
+        rng.fill_bytes(secret.as_mut());
+        let public = public_of(&secret)?;
+        Ok(KeyPair { public, secret })
     }
 
     fn pubkey(key: &Self::PrivateKey) -> Self::PubKey {
-        dh::X25519::pubkey(key)
+        // 32 bytes are always a key. If they were not, no exchange with this one would succeed.
+        public_of(key).unwrap_or_default()
     }
 
     fn dh(private: &Self::PrivateKey, public: &Self::PubKey) -> DhResult<Self::Output> {
-        let shared = dh::X25519::dh(private, public)?;
-        // Accumulated without a branch per byte: how many zeros it holds is nobody's business.
-        if shared.as_slice().iter().fold(0, |seen, byte| seen | byte) == 0 {
-            return Err(DhError::KeyGeneration);
-        }
-        Ok(shared)
+        let private = import(private)?;
+        let public = UnparsedPublicKey::new(&agreement::X25519, public);
+        // A result of zero is an error of the library.
+        agreement::agree(&private, public, DhError::KeyGeneration, |shared| {
+            Ok(Self::Output::from_slice(shared))
+        })
     }
+}
+
+fn import(key: &SensitiveByteArray<[u8; X25519_BYTES]>) -> DhResult<PrivateKey> {
+    PrivateKey::from_private_key(&agreement::X25519, key.as_slice())
+        .map_err(|_| DhError::KeyGeneration)
+}
+
+fn public_of(key: &SensitiveByteArray<[u8; X25519_BYTES]>) -> DhResult<[u8; X25519_BYTES]> {
+    let public = import(key)?
+        .compute_public_key()
+        .map_err(|_| DhError::KeyGeneration)?;
+    public
+        .as_ref()
+        .try_into()
+        .map_err(|_| DhError::KeyGeneration)
 }
 
 /// AES-256-GCM with the Noise nonce: four zero bytes, then the counter, big endian.
