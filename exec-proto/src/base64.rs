@@ -5,14 +5,19 @@
 //! stands for bytes beside the text; the field does not see the difference.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use ::base64::Engine as _;
-use ::base64::engine::general_purpose::STANDARD;
+use ::base64::engine::Simd;
+use ::base64::engine::general_purpose::PAD;
 use bytes::Bytes;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::payload;
+
+/// With the best instructions that this processor has, which are looked for once.
+pub(crate) static STANDARD: LazyLock<Simd> = LazyLock::new(|| Simd::standard(PAD));
 
 /// Text that is not base64. Names the offending symbol's code and place, never the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -71,7 +76,7 @@ pub fn serialize<S: Serializer>(bytes: &Bytes, serializer: S) -> Result<S::Ok, S
     if let Some(number) = payload::place(bytes) {
         return serializer.serialize_u64(number as u64);
     }
-    serializer.collect_str(&::base64::display::Base64Display::new(bytes, &STANDARD))
+    serializer.collect_str(&::base64::display::Base64Display::new(bytes, &*STANDARD))
 }
 
 /// Deserializes bytes from base64, for `#[serde(with)]`.
@@ -199,6 +204,28 @@ mod tests {
             "Invalid last symbol 82, offset 1."
         );
         assert!(decode("YWI\n").is_err());
+    }
+
+    #[test]
+    fn the_place_of_a_wrong_symbol_is_told_wherever_it_is() {
+        let text = encode(&[0xa5; 300]);
+        for offset in 0..text.len() {
+            let mut wrong = text.clone();
+            wrong.replace_range(offset..=offset, "!");
+            let expected = Base64Error::Symbol { symbol: 33, offset };
+            assert_eq!(decode(&wrong), Err(expected));
+        }
+    }
+
+    #[test]
+    fn texts_of_any_length_are_those_of_the_plain_engine() {
+        use ::base64::engine::general_purpose::STANDARD as PLAIN;
+        let bytes: Vec<u8> = (0..=255).cycle().take(500).collect();
+        for length in 0..bytes.len() {
+            let text = encode(&bytes[..length]);
+            assert_eq!(text, PLAIN.encode(&bytes[..length]));
+            assert_eq!(decode(&text).unwrap(), bytes[..length]);
+        }
     }
 
     #[test]

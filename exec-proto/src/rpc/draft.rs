@@ -4,12 +4,12 @@
 use std::fmt;
 
 use ::base64::Engine as _;
-use ::base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Serialize;
 
 use super::bulk;
 use super::encode::EncodeError;
+use crate::base64::STANDARD;
 use crate::payload::{self, Placed};
 
 /// How payloads travel on a connection.
