@@ -22,6 +22,8 @@ use bytes::Bytes;
 use exec_proto::process::{
     CLOSED, ClosedNotification, EXITED, ExitedNotification, OUTPUT, OutputNotification, Stream,
 };
+use exec_proto::rpc::Form;
+use relay_proto::limits::RECORD_PLAINTEXT_BYTES;
 use rustix::buffer::spare_capacity;
 use serde::Serialize;
 use tokio::io::Interest;
@@ -40,12 +42,22 @@ use crate::session::Attachment;
 /// unbuffered writes.
 const COALESCE: Duration = Duration::from_millis(2);
 
-/// Largest event, and the size of a full pipe. Small against the retained output, so that eviction
-/// of whole chunks loses little; clients accept sixteen times as much.
-const MAX_CHUNK_BYTES: usize = 64 << 10;
+/// Largest event, about the size of a full pipe: with what is around it, it fits into one record of a
+/// relay, so that nobody has to put it together again. Small against the retained output, so that
+/// eviction of whole chunks loses little.
+const MAX_CHUNK_BYTES: usize = RECORD_PLAINTEXT_BYTES - ENVELOPE_BYTES;
+
+/// The same where it travels as base64.
+const MAX_BASE64_CHUNK_BYTES: usize = MAX_CHUNK_BYTES / 4 * 3;
+
+/// What is around an event's bytes, unless the process has a very long name.
+const ENVELOPE_BYTES: usize = 512;
 
 /// A read of so much makes a source busy.
-const BUSY_BYTES: usize = MAX_CHUNK_BYTES / 2;
+const BUSY_BYTES: usize = MAX_BASE64_CHUNK_BYTES / 2;
+
+/// Size of the pipe of a source that has been busy: the program and the pump take turns less often.
+const BUSY_PIPE_BYTES: usize = 256 << 10;
 
 /// Most output that is read between the exit and the `exited` event. A descendant that floods the
 /// pipe must not hold the event back.
@@ -86,6 +98,8 @@ struct Source {
     pending: Vec<u8>,
     /// The last read brought much. Then the next one likely will, and goes to where it stays.
     is_busy: bool,
+    /// Whether its pipe was made larger.
+    is_wide: bool,
 }
 
 impl Pump {
@@ -106,6 +120,7 @@ impl Pump {
                     fd: Some(fd),
                     pending: Vec::new(),
                     is_busy: false,
+                    is_wide: false,
                 })
             })
             .collect::<io::Result<Vec<_>>>()?;
@@ -165,6 +180,7 @@ impl Pump {
         let mut exited = false;
         while !exited || self.sources.iter().any(|source| source.fd.is_some()) {
             let deadline = self.deadline();
+            let chunk_bytes = self.chunk_bytes();
             tokio::select! {
                 () = process.stop.cancelled() => break,
                 code = exit.wait(&process.group), if !exited => {
@@ -174,13 +190,13 @@ impl Pump {
                     self.flush().await;
                     self.emit_exited(code).await;
                 }
-                () = fill_any(&mut self.sources) => {}
+                () = fill_any(&mut self.sources, chunk_bytes) => {}
                 () = tokio::time::sleep_until(deadline.unwrap_or_else(Instant::now)),
                     if deadline.is_some() => self.flush().await,
             }
             // A timer takes a millisecond even if it is due.
             let is_due = self.deadline().is_some_and(|at| at <= Instant::now());
-            if is_due || self.is_chunk_full() {
+            if is_due || self.is_chunk_full(chunk_bytes) {
                 self.flush().await;
             }
         }
@@ -215,10 +231,18 @@ impl Pump {
         })
     }
 
-    fn is_chunk_full(&self) -> bool {
+    /// Largest event for who listens at the moment.
+    fn chunk_bytes(&self) -> usize {
+        match self.attachment.current().map(|outbox| outbox.form()) {
+            Some(Form::Json) => MAX_BASE64_CHUNK_BYTES,
+            Some(Form::Bulk) | None => MAX_CHUNK_BYTES,
+        }
+    }
+
+    fn is_chunk_full(&self, chunk_bytes: usize) -> bool {
         self.sources
             .iter()
-            .any(|source| source.pending.len() >= MAX_CHUNK_BYTES)
+            .any(|source| source.pending.len() >= chunk_bytes)
     }
 
     /// Reads what the program left in the pipes, without waiting. The runtime may have heard of the
@@ -256,15 +280,16 @@ impl Pump {
     /// Logs and sends what is pending, in chunks.
     async fn flush(&mut self) {
         let mut events = Vec::new();
+        let chunk_bytes = self.chunk_bytes();
         for source in &mut self.sources {
             let pending = std::mem::take(&mut source.pending);
-            if pending.len() <= MAX_CHUNK_BYTES && pending.len() >= pending.capacity() / 2 {
+            if pending.len() <= chunk_bytes && pending.len() >= pending.capacity() / 2 {
                 if !pending.is_empty() {
                     events.push((source.stream, Bytes::from(pending)));
                 }
                 continue;
             }
-            for chunk in pending.chunks(MAX_CHUNK_BYTES) {
+            for chunk in pending.chunks(chunk_bytes) {
                 // A copy of exactly this size, because the log keeps it.
                 events.push((source.stream, Bytes::copy_from_slice(chunk)));
             }
@@ -328,7 +353,7 @@ impl Pump {
 
 impl Source {
     /// Waits for output and takes what is there, up to a chunk. Never returns at the end.
-    async fn fill(&mut self) {
+    async fn fill(&mut self, chunk_bytes: usize) {
         let Some(fd) = &self.fd else {
             return std::future::pending().await;
         };
@@ -337,7 +362,18 @@ impl Source {
             Ok(ready) => drop(ready),
             Err(_) => self.fd = None,
         }
-        self.read_available(MAX_CHUNK_BYTES, Trust::Readiness);
+        self.read_available(chunk_bytes, Trust::Readiness);
+    }
+
+    /// Notes how much a read brought.
+    fn note(&mut self, bytes: usize) {
+        self.is_busy = bytes >= BUSY_BYTES;
+        if self.is_busy
+            && !std::mem::replace(&mut self.is_wide, true)
+            && let Some(fd) = &self.fd
+        {
+            widen(fd.get_ref());
+        }
     }
 
     /// Reads until there is nothing more, the end, or at least `limit` pending bytes.
@@ -366,7 +402,7 @@ impl Source {
             };
             match read {
                 Ok(0) => self.fd = None,
-                Ok(bytes) => self.is_busy = bytes >= BUSY_BYTES,
+                Ok(bytes) => self.note(bytes),
                 Err(err) if err.kind() == io::ErrorKind::WouldBlock => return,
                 Err(err) if err.kind() == io::ErrorKind::Interrupted => {}
                 // A terminal's end is EIO.
@@ -376,18 +412,24 @@ impl Source {
     }
 }
 
+/// Gives the program room to go on while its output is being carried away. Without effect on a
+/// terminal, and where the user's share of the system's pipes is used up.
+fn widen(fd: &OwnedFd) {
+    let _ = rustix::pipe::fcntl_setpipe_size(fd, BUSY_PIPE_BYTES);
+}
+
 thread_local! {
     /// Where output is read to, so that an idle process holds no buffer.
     static SCRATCH: RefCell<Vec<u8>> = RefCell::new(vec![0; MAX_CHUNK_BYTES]);
 }
 
 /// Waits until one of the sources has output or ends, and takes it.
-async fn fill_any(sources: &mut [Source]) {
+async fn fill_any(sources: &mut [Source], chunk_bytes: usize) {
     match sources {
-        [only] => only.fill().await,
+        [only] => only.fill(chunk_bytes).await,
         [first, second] => tokio::select! {
-            () = first.fill() => {}
-            () = second.fill() => {}
+            () = first.fill(chunk_bytes) => {}
+            () = second.fill(chunk_bytes) => {}
         },
         // No other number of streams is ever opened.
         _ => std::future::pending().await,

@@ -75,9 +75,9 @@ async fn bulk_output_is_not_cut_into_small_pieces() {
     assert!(story.pieces <= most, "{} > {most}", story.pieces);
 }
 
-/// A piece goes out when 64 KiB are there, or 2 ms after the one before.
+/// A piece goes out when 44 KiB are there, or 2 ms after the one before.
 fn most_pieces(bytes: u32, time: Duration) -> u32 {
-    bytes / 65_536 + u32::try_from(time.as_millis() / 2).unwrap() + 2
+    bytes / 45_056 + u32::try_from(time.as_millis() / 2).unwrap() + 2
 }
 
 /// 3: a long poll, a program that does not read its input, or a server that never answers hold up

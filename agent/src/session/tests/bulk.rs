@@ -2,6 +2,7 @@
 
 use exec_proto::rpc::{self, Draft, Form, Message};
 use exec_proto::{fs, process};
+use relay_proto::limits;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -241,6 +242,38 @@ async fn payloads_travel_beside_the_text_both_ways() {
     assert!(is_bulk);
     let chunks: Vec<u8> = read.chunks.iter().flat_map(|it| it.chunk.clone()).collect();
     assert_eq!(chunks, contents);
+}
+
+#[tokio::test]
+async fn event_of_much_output_fits_into_one_record() {
+    const ROOM: usize = limits::RECORD_PLAINTEXT_BYTES - limits::MESSAGE_PREFIX_BYTES;
+    let sessions = sessions();
+    for form in [Form::Json, Form::Bulk] {
+        let mut client = match form {
+            Form::Bulk => Bulk::open(&sessions).await.0,
+            Form::Json => {
+                let mut client = Client::connect_as(&sessions, websocket());
+                client.ok("initialize", json!({"clientName": ""})).await;
+                client.raw(r#"{"method":"initialized"}"#).await;
+                client
+            }
+        };
+        let head = Draft::new(&start("p", &["head", "-c", "20000000", "/dev/zero"])).unwrap();
+        let request = rpc::encode_call(&1.into(), process::START, &head, None, form).unwrap();
+        client.to_server.send(request).await.unwrap();
+        let mut longest = 0;
+        loop {
+            let message = client.from_server.recv().await.unwrap();
+            longest = longest.max(message.len());
+            if let Ok(Message::Notification { method, .. }) = rpc::decode(&message, form)
+                && method == process::CLOSED
+            {
+                break;
+            }
+        }
+        assert!(longest <= ROOM, "{form:?}: {longest}");
+        assert!(longest > ROOM / 2, "{form:?}: {longest}");
+    }
 }
 
 #[tokio::test]
