@@ -55,7 +55,7 @@ impl Store {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(Duration::from_secs(5))
             .foreign_keys(true);
-        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS);
+        let pool = pool_options().max_connections(CONNECTIONS);
         Self::migrated(pool.connect_with(options).await?).await
     }
 
@@ -69,7 +69,7 @@ impl Store {
             .in_memory(true)
             .foreign_keys(true);
         // The database lives as long as its one connection.
-        let pool = SqlitePoolOptions::new()
+        let pool = pool_options()
             .min_connections(1)
             .max_connections(1)
             .idle_timeout(None)
@@ -115,6 +115,12 @@ impl Store {
         sqlx::migrate!("./migrations").run(&pool).await?;
         Ok(Self { pool })
     }
+}
+
+/// A connection to a file cannot be lost, so none is asked before each use whether it is still there:
+/// that would double the ways to its thread and back.
+fn pool_options() -> SqlitePoolOptions {
+    SqlitePoolOptions::new().test_before_acquire(false)
 }
 
 /// Why the store failed.
