@@ -1,25 +1,53 @@
 //! What an idle executor keeps resident.
 //!
-//! Most of it is program text that only the start needed: settings, certificates, registration. The
-//! kernel would take it back when memory is short; it is given back as soon as the executor has come to
-//! rest, so that hundreds of executors on a machine do not look as if each needed it.
+//! Much of it is program text that only the start needed, or the beginning of a stream: settings,
+//! certificates, handshakes. The kernel would take it back when memory is short; it is given back as soon
+//! as the executor has come to rest, so that hundreds of executors on a machine do not look as if each
+//! needed it. The same goes for what the allocator keeps of memory that was freed.
 
 #![expect(
     unsafe_code,
-    reason = "the advice has no safe interface, since it could lose data elsewhere"
+    reason = "advice about memory has no safe interface, since it could lose data elsewhere"
 )]
 
 use std::ops::Range;
 use std::time::Duration;
 
 use rustix::mm::{Advice, madvise};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
-/// Gives back what the start needed, when it is over. What is needed again comes from the file, which
-/// is in the system's cache.
+/// There is one allocator.
+static STIRRED: Notify = Notify::const_new();
+
+/// Says that a connection has begun or ended.
+pub(crate) fn stir() {
+    STIRRED.notify_one();
+}
+
+/// Gives back what is not needed, once after the start, and whenever connections have begun or ended
+/// and none has for a while. Programs do not count: whoever starts one after another waits for each.
 pub(crate) async fn settle() {
-    tokio::time::sleep(START).await;
-    // Well below a millisecond.
-    give_back_text();
+    sleep(REST).await;
+    loop {
+        // Each well below a millisecond. Text that is needed again comes from the file, which is in the
+        // system's cache.
+        give_back_text();
+        give_back_freed();
+        STIRRED.notified().await;
+        while timeout(REST, STIRRED.notified()).await.is_ok() {}
+    }
+}
+
+/// Elsewhere the allocator decides.
+#[cfg(not(target_env = "gnu"))]
+fn give_back_freed() {}
+
+#[cfg(target_env = "gnu")]
+fn give_back_freed() {
+    // JUSTIFICATION: no safe interface exists.
+    // SAFETY: touches nothing but memory that the allocator holds and nobody uses.
+    unsafe { libc::malloc_trim(0) };
 }
 
 fn give_back_text() {
@@ -50,8 +78,8 @@ fn texts(maps: &str, program: &str) -> Vec<Range<usize>> {
     maps.lines().filter_map(text).collect()
 }
 
-/// How long a start may take; nothing depends on it.
-const START: Duration = Duration::from_secs(1);
+/// How long nothing begins or ends before the executor is taken to be at rest.
+const REST: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -72,6 +100,32 @@ nonsense
         let [text] = texts(maps, "/opt/exec server").try_into().unwrap();
         assert_eq!(text, 0x55f0..0x5600);
         assert!(texts(maps, "/opt/exec").is_empty());
+    }
+
+    #[cfg(target_env = "gnu")]
+    #[tokio::test(start_paused = true)]
+    async fn what_was_freed_is_given_back_when_nothing_stirs() {
+        let resident = || {
+            let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+            let pages: u64 = text.split(' ').nth(1).unwrap().parse().unwrap();
+            pages * 4096
+        };
+        let settling = tokio::spawn(settle());
+        sleep(2 * REST).await;
+        // Small enough to come from the heap; every other one stays, so that none is at its end.
+        let blocks: Vec<Vec<u8>> = (0..4096).map(|_| vec![1; 16 << 10]).collect();
+        let kept: Vec<_> = blocks.into_iter().step_by(2).collect();
+        let before = resident();
+        stir();
+        sleep(2 * REST).await;
+        let after = resident();
+        // Half of 64 MiB was freed, of which whole pages are given back.
+        assert!(
+            after + (16 << 20) < before,
+            "{before} before, {after} after"
+        );
+        drop(kept);
+        settling.abort();
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::events;
 use crate::fs::Sandboxes;
 use crate::http::HttpClient;
 use crate::limits::{CommandLimits, Limiter};
+use crate::memory;
 use crate::process::{ProcessTable, Retention, Spawner, SpillSpace, TableConfig};
 use crate::rpc::{Outbox, Transport};
 use crate::serve::Serve;
@@ -196,10 +197,12 @@ impl Sessions {
     /// Dropping the future ends the connection like `cancel` does.
     pub async fn serve(self: Arc<Self>, transport: Transport, cancel: CancellationToken) {
         let shutdown = self.shutdown.clone();
+        memory::stir();
         tokio::select! {
             () = connection::serve(self, transport, cancel) => {}
             () = shutdown.cancelled() => {}
         }
+        memory::stir();
     }
 
     /// Kills every process group, ends every connection and waits until nothing is left.
