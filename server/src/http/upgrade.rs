@@ -239,7 +239,10 @@ impl Opening {
         let abort = self.service.abort.clone();
         upgrade.on_upgrade(move |socket| async move {
             let _tracked = tracked;
-            abort.run_until_cancelled_owned(run(self, socket)).await;
+            // In a place of its own: a future that is handed on would be held once at each stage, for
+            // as long as the socket lives.
+            let run = Box::pin(run(self, socket));
+            abort.run_until_cancelled_owned(run).await;
         })
     }
 
@@ -302,13 +305,14 @@ impl Opening {
         }
     }
 
-    async fn run(
-        &self,
+    /// The socket's life. Of what it was opened with, the future keeps little.
+    fn run(
+        self,
         role: &'static str,
         socket: WebSocket,
         outbox: Arc<Outbox>,
         place: impl FrameHandler,
-    ) {
+    ) -> impl Future<Output = ()> {
         // Shutdown closes the sockets that there are; this one may have come just after.
         if self.service.is_draining() {
             outbox.close(CloseCause::ShuttingDown {
@@ -316,19 +320,20 @@ impl Opening {
             });
         }
         let Self {
+            service,
+            _connection,
             environment,
             registration,
-            ..
+            peer,
+            request_id,
         } = self;
-        events::socket_opened(
-            role,
-            environment,
-            &registration.id,
-            self.peer,
-            &self.request_id,
-        );
-        let ended = socket::run(socket, outbox, place, self.service.hub.limits()).await;
-        events::socket_closed(role, environment, &registration.id, ended);
+        let registration = registration.id;
+        events::socket_opened(role, &environment, &registration, peer, &request_id);
+        async move {
+            let _connection = _connection;
+            let ended = socket::run(socket, outbox, place, service.hub.limits()).await;
+            events::socket_closed(role, &environment, &registration, ended);
+        }
     }
 
     /// Drops a websocket that lost its place while it was opened. The peer comes back, and its next
