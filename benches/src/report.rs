@@ -1,5 +1,6 @@
 //! The table.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
 
 use crate::promise::Promise;
@@ -18,7 +19,7 @@ pub struct Report {
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) scene: &'static str,
-    pub(crate) name: &'static str,
+    pub(crate) name: Cow<'static, str>,
     pub(crate) unit: Unit,
     promises: &'static [Promise],
     samples: Vec<(Subject, Vec<f64>)>,

@@ -1,5 +1,6 @@
 //! Samples of one quantity, and the figures that stand for them.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::promise::Promise;
@@ -8,7 +9,7 @@ use crate::promise::Promise;
 #[derive(Clone, Debug)]
 pub struct Series {
     /// What was measured.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// Of the samples.
     pub unit: Unit,
     /// In the order in which they were taken.
@@ -55,9 +56,9 @@ impl Unit {
 
 impl Series {
     /// Samples as they are.
-    pub fn new(name: &'static str, unit: Unit, samples: Vec<f64>) -> Self {
+    pub fn new(name: impl Into<Cow<'static, str>>, unit: Unit, samples: Vec<f64>) -> Self {
         Self {
-            name,
+            name: name.into(),
             unit,
             samples,
             promises: &[],

@@ -18,7 +18,7 @@ use crate::usage::Usage;
 pub(crate) async fn run() -> Result<Vec<Series>> {
     let mut cloud = Cloud::start().await?;
     let pid = cloud.child().pid()?;
-    allow_descriptors(pid)?;
+    let most = allow_descriptors(pid)?;
     let executors = Executors::of(&cloud)?;
     // The first ones make what all of them share.
     let mut sockets = JoinSet::new();
@@ -27,13 +27,19 @@ pub(crate) async fn run() -> Result<Vec<Series>> {
     let empty = resting(pid).await?;
     let first = connected;
     let mut rows = Vec::new();
-    for (name, count) in COUNTS {
+    for count in COUNTS.into_iter().chain([most]) {
         add(&executors, &mut sockets, &mut connected, count).await?;
         let resident = resting(pid).await?.saturating_sub(empty);
         #[expect(clippy::cast_precision_loss, reason = "a size")]
         let each = resident as f64 / 1024.0 / f64::from(connected - first);
+        let name = format!("resident for each of {} idle agents", thousands(count));
         let row = Series::new(name, Unit::Kibibytes, vec![each]);
-        rows.push(row.promised(&[Promise::AtMost(25.0)]));
+        // The first ones pay for what all of them share.
+        let promises: &[Promise] = match count == most {
+            true => &[Promise::AtMost(25.0)],
+            false => &[],
+        };
+        rows.push(row.promised(promises));
     }
     drop(sockets);
     cloud.child_mut().kill().await?;
@@ -63,26 +69,57 @@ async fn resting(pid: u32) -> Result<u64> {
     Ok(Usage::of(pid)?.resident)
 }
 
-/// A descriptor for each socket, here and there.
-fn allow_descriptors(pid: u32) -> Result<()> {
-    let now = getrlimit(Resource::Nofile);
-    let wanted = Rlimit {
-        current: Some(DESCRIPTORS),
-        maximum: now.maximum.map(|maximum| maximum.max(DESCRIPTORS)),
-    };
+/// Allows as many descriptors as may be, here and there; says for how many executors they are enough.
+fn allow_descriptors(pid: u32) -> Result<u32> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    for process in [None, Some(pid.context("no process")?)] {
-        let raised = prlimit(process, Resource::Nofile, wanted);
-        raised.with_context(|| format!("{DESCRIPTORS} descriptors are needed (ulimit -n)"))?;
-    }
-    Ok(())
+    let processes = [None, Some(pid.context("no process")?)];
+    let wanted = u64::from(MOST) + OTHER_DESCRIPTORS;
+    let hard = getrlimit(Resource::Nofile).maximum.unwrap_or(wanted);
+    let allow = |maximum: u64| {
+        let limit = Rlimit {
+            current: Some(maximum.min(wanted)),
+            maximum: Some(maximum),
+        };
+        let mut raised = processes
+            .iter()
+            .map(|it| prlimit(*it, Resource::Nofile, limit));
+        raised.try_for_each(|raised| raised.map(drop))
+    };
+    // Only the privileged may have more than the hard limit.
+    let allowed = match allow(hard.max(wanted)) {
+        Ok(()) => wanted,
+        Err(_) => {
+            allow(hard).context("cannot raise the limit of descriptors (ulimit -n)")?;
+            hard.min(wanted)
+        }
+    };
+    Ok(u32::try_from(allowed.saturating_sub(OTHER_DESCRIPTORS))?)
 }
 
-const COUNTS: [(&str, u32); 4] = [
-    ("resident for each of 100 idle agents", 100),
-    ("resident for each of 1,000 idle agents", 1_000),
-    ("resident for each of 5,000 idle agents", 5_000),
-    ("resident for each of 20,000 idle agents", 20_000),
-];
+/// `20000` as `20,000`.
+fn thousands(count: u32) -> String {
+    match count {
+        0..1_000 => count.to_string(),
+        _ => format!("{},{:03}", count / 1_000, count % 1_000),
+    }
+}
+
+const COUNTS: [u32; 3] = [100, 1_000, 5_000];
+
+/// The last count, where the system lets processes have as many descriptors.
+const MOST: u32 = 20_000;
+
+const OTHER_DESCRIPTORS: u64 = 100;
+
 const AT_ONCE: usize = 64;
-const DESCRIPTORS: u64 = 24_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        let texts = [7, 999, 1_000, 20_000, 19_905].map(thousands);
+        assert_eq!(texts, ["7", "999", "1,000", "20,000", "19,905"]);
+    }
+}
