@@ -50,9 +50,8 @@ async fn readiness_drops_first_and_what_is_under_way_goes_on() {
     let (status, registered) =
         post(&url, "/cloud/environment/env1/register", &register_body()).await;
     assert_eq!(status.0, 200);
-    let mut executor = Peer::open(registered["url"].as_str().unwrap())
-        .await
-        .unwrap();
+    let executor = Peer::open(registered["url"].as_str().unwrap()).await;
+    let mut executor = executor.unwrap().attached().await;
     let connect = json!({ "harness_public_key": key(9) });
     let (status, bundle) = post(&url, "/cloud/environment/env1/connect", &connect).await;
     assert_eq!(status.0, 200);

@@ -47,7 +47,8 @@ async fn secrets_are_in_no_log_line_at_any_level() {
     };
     let registration = ask("register", &register_body()).await;
     let executor_url = registration["url"].as_str().unwrap().to_owned();
-    let mut executor = Peer::open(&executor_url).await.unwrap();
+    let executor = Peer::open(&executor_url).await.unwrap();
+    let mut executor = executor.attached().await;
     let bundle = ask("connect", &json!({ "harness_public_key": key(9) })).await;
     let harness_url = bundle["url"].as_str().unwrap().to_owned();
     let authorization = bundle["harness_key_authorization"]

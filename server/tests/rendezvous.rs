@@ -133,7 +133,7 @@ async fn executor_comes_back_with_the_same_url() {
     let url = executor.url.clone();
     drop(executor);
     assert_eq!(harness.close_code().await, Some(1000));
-    let mut executor = Peer::open(&url).await.unwrap();
+    let mut executor = Peer::open(&url).await.unwrap().attached().await;
     let mut harness = server.harness("env", "t").await;
     harness.claim("s", &mut executor).await;
     server.stop().await;
@@ -168,7 +168,7 @@ async fn newest_registration_wins() {
         }
     );
 
-    let mut new = Peer::open(&url).await.unwrap();
+    let mut new = Peer::open(&url).await.unwrap().attached().await;
     // Now the old one is not to register again, or the two would drive each other out for ever.
     let rejected = Peer::open(&old.url).await.unwrap_err();
     assert_eq!(

@@ -173,7 +173,7 @@ async fn executor_reconnects_to_a_restarted_server_without_registering() {
         &common::authority(&address),
         &common::authority(&server.url),
     );
-    let mut executor = Peer::open(&url).await.unwrap();
+    let mut executor = Peer::open(&url).await.unwrap().attached().await;
     let mut harness = server.harness("env", &harness_token.text).await;
     harness.claim("s", &mut executor).await;
     server.stop().await;

@@ -97,7 +97,7 @@ impl TestServer {
     /// Registers an executor and opens its URL.
     pub(crate) async fn executor(&self, environment: &str, token: &str) -> Peer {
         let url = self.register(environment, token).await;
-        let mut executor = Peer::open(&url).await.unwrap();
+        let mut executor = Peer::open(&url).await.unwrap().attached().await;
         executor.url = url;
         executor
     }
@@ -191,6 +191,20 @@ impl Peer {
                     .unwrap_or_default(),
             }),
             Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Waits until the server reads from it: only then does the peer have its place.
+    pub(crate) async fn attached(mut self) -> Self {
+        within(self.socket.send(Message::Ping(Bytes::new())))
+            .await
+            .unwrap();
+        loop {
+            match within(self.socket.next()).await {
+                Some(Ok(Message::Pong(_))) => return self,
+                Some(Ok(Message::Ping(_))) => {}
+                other => panic!("expected a pong, got {other:?}"),
+            }
         }
     }
 
