@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
+use futures_util::stream::FusedStream as _;
+use futures_util::{SinkExt as _, StreamExt as _};
 use http::HeaderMap;
 use registry_client::{
     Connector, Credential, RegistryClient, RegistryUrl, StaticBearer, WebSocket,
@@ -11,6 +14,7 @@ use registry_client::{
 use relay_proto::ids::EnvironmentId;
 use relay_proto::keys::PublicKey;
 use testkit::processes::Cloud;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::system::connector;
 
@@ -38,7 +42,13 @@ impl Executors {
         let registration = registry.register(&environment(number)?, &self.key).await?;
         let url = &registration.url;
         let socket = self.connector.websocket(url, HeaderMap::new()).await;
-        socket.with_context(|| format!("executor {number}"))
+        let mut socket = socket.with_context(|| format!("executor {number}"))?;
+        // It has its place once it is read from.
+        socket.send(Message::Ping(Bytes::new())).await?;
+        while !matches!(socket.next().await, Some(Ok(Message::Pong(_)))) {
+            ensure!(!socket.is_terminated(), "executor {number} was closed");
+        }
+        Ok(socket)
     }
 
     /// Connects a harness to the one with this number.
