@@ -235,7 +235,7 @@ impl Pump {
     fn chunk_bytes(&self) -> usize {
         match self.attachment.current().map(|outbox| outbox.form()) {
             Some(Form::Json) => MAX_BASE64_CHUNK_BYTES,
-            Some(Form::Bulk) | None => MAX_CHUNK_BYTES,
+            Some(Form::Bulk | Form::Compressed) | None => MAX_CHUNK_BYTES,
         }
     }
 

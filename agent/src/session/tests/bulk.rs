@@ -250,13 +250,13 @@ async fn event_of_much_output_fits_into_one_record() {
     let sessions = sessions();
     for form in [Form::Json, Form::Bulk] {
         let mut client = match form {
-            Form::Bulk => Bulk::open(&sessions).await.0,
             Form::Json => {
                 let mut client = Client::connect_as(&sessions, websocket());
                 client.ok("initialize", json!({"clientName": ""})).await;
                 client.raw(r#"{"method":"initialized"}"#).await;
                 client
             }
+            _ => Bulk::open(&sessions).await.0,
         };
         let head = Draft::new(&start("p", &["head", "-c", "20000000", "/dev/zero"])).unwrap();
         let request = rpc::encode_call(&1.into(), process::START, &head, None, form).unwrap();
