@@ -65,6 +65,6 @@ pub use connector::{
 #[cfg(feature = "client")]
 pub use error::{BodyError, Failure, RegistryError};
 #[cfg(feature = "client")]
-pub use registry_url::{RegistryUrl, RegistryUrlError};
+pub use registry_url::{RegistryUrl, RegistryUrlError, is_loopback};
 #[cfg(feature = "client")]
 pub use retry::{ConnectRetry, connect_with_retry};

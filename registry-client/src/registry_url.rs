@@ -173,8 +173,8 @@ const SEGMENT: &AsciiSet = &CONTROLS
     .add(b'\\')
     .add(b'%');
 
-/// Whether the host is `localhost` or a loopback address.
-pub(crate) fn is_loopback(url: &Url) -> bool {
+/// Whether the host is `localhost` or a loopback address: what is sent there does not leave the machine.
+pub fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
         Some(Host::Ipv4(address)) => address.is_loopback(),

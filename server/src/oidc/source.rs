@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use registry_client::{Connector, ConnectorConfig, ConnectorConfigError, FetchError};
+use registry_client::{Connector, ConnectorConfig, ConnectorConfigError, FetchError, is_loopback};
 use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
-use url::{Host, Url};
+use url::Url;
 
 use super::keys::{KeySet, KeySetError};
 use crate::limits;
@@ -160,15 +160,12 @@ pub(super) fn checked_url(text: &str) -> Result<Url, &'static str> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err("it carries user information");
     }
-    let is_loopback = match url.host() {
-        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => return Err("it has no host"),
-    };
+    if !url.has_host() {
+        return Err("it has no host");
+    }
     match url.scheme() {
         "https" => Ok(url),
-        "http" if is_loopback => Ok(url),
+        "http" if is_loopback(&url) => Ok(url),
         "http" => Err("it must start with https:// off this machine"),
         _ => Err("it must start with https://"),
     }
