@@ -23,6 +23,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use zeroize::Zeroizing;
 
 pub use rotating::{Rotating, RotationError};
+pub(crate) use shield::disown;
 pub use shield::{ShieldError, is_in_environment, shield};
 
 use relay_proto::ids::EnvironmentId;

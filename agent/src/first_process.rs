@@ -46,7 +46,7 @@ fn run() -> io::Result<ExitCode> {
         let mut signals = Signals::register()?;
         let executor = start()?;
         // It has the credential now, and this process needs none.
-        drop(credential::shield());
+        credential::disown();
         loop {
             if let Some(code) = collect(executor) {
                 return Ok(ExitCode::from(code));

@@ -17,10 +17,10 @@
 
 use std::{
     fs::File,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::{
         fd::{FromRawFd as _, OwnedFd, RawFd},
-        unix::{ffi::OsStringExt as _, process::CommandExt as _},
+        unix::{ffi::OsStringExt as _, fs::FileExt as _, process::CommandExt as _},
     },
     path::{Path, PathBuf},
     process::Command,
@@ -57,8 +57,7 @@ pub enum ShieldError {
 ///
 /// [`ShieldError`]; the credential is then still in the environment.
 pub fn shield() -> Result<Option<SecretString>, ShieldError> {
-    // Best effort: old kernels and strict filters may refuse, and the environment is clean anyway.
-    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    forbid_dumps();
     if is_in_environment() {
         return Err(ShieldError::Move(restart()));
     }
@@ -66,6 +65,18 @@ pub fn shield() -> Result<Option<SecretString>, ShieldError> {
         None => Ok(None),
         Some(file) => read_token(&file).map(Some),
     }
+}
+
+/// Makes the process undumpable and gives up the credential that it was handed over unread, if there
+/// is one: for a process that has started the program again and needs none itself.
+pub(crate) fn disown() {
+    forbid_dumps();
+    drop(inherited_memory_file());
+}
+
+fn forbid_dumps() {
+    // Best effort: old kernels and strict filters may refuse, and the environment is clean anyway.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 /// Whether a credential variable is set, so that [`shield`] starts the program again.
@@ -148,15 +159,21 @@ fn is_memory_file(link: &Path) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
 }
 
-fn read_token(mut file: &File) -> Result<SecretString, ShieldError> {
-    use std::io::Seek as _;
-
-    let mut content = Zeroizing::new(Vec::with_capacity(MAX_TOKEN_BYTES));
-    file.rewind().map_err(ShieldError::Receive)?;
-    file.take(READ_LIMIT)
-        .read_to_end(&mut content)
-        .map_err(ShieldError::Receive)?;
-    let text = str::from_utf8(&content).map_err(|_| ShieldError::NotUtf8)?;
+/// Reads the whole file wherever its position is, and leaves that alone: it is shared with every
+/// process that inherited the descriptor, and one of them may be reading at the same time.
+fn read_token(file: &File) -> Result<SecretString, ShieldError> {
+    let mut content = Zeroizing::new(vec![0; READ_LIMIT]);
+    let mut length = 0;
+    while length < content.len() {
+        let offset = u64::try_from(length).unwrap_or(u64::MAX);
+        match file.read_at(&mut content[length..], offset) {
+            Ok(0) => break,
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(ShieldError::Receive(error)),
+        }
+    }
+    let text = str::from_utf8(&content[..length]).map_err(|_| ShieldError::NotUtf8)?;
     Ok(SecretString::from(text.trim()))
 }
 
@@ -172,12 +189,13 @@ const SECRET_VARIABLES: [&str; 4] = [
 ];
 
 const MEMORY_FILE_NAME: &str = "exec-server-secret";
-const MAX_TOKEN_BYTES: usize = 16 << 10;
 /// More than a usable token has, so that one that is too long is still refused as such.
-const READ_LIMIT: u64 = 64 << 10;
+const READ_LIMIT: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Seek as _, SeekFrom};
+
     use secrecy::ExposeSecret as _;
 
     use super::*;
@@ -187,6 +205,13 @@ mod tests {
         let mut file = File::from(memory_file(b" tok-1\n").unwrap());
         assert!(file.write_all(b"x").is_err());
         assert_eq!(read_token(&file).unwrap().expose_secret(), "tok-1");
+        // Process 1 of a container and the executor share the position.
+        let mut inherited = file.try_clone().unwrap();
+        for position in [0, 3, 7] {
+            inherited.seek(SeekFrom::Start(position)).unwrap();
+            assert_eq!(read_token(&file).unwrap().expose_secret(), "tok-1");
+            assert_eq!(inherited.stream_position().unwrap(), position);
+        }
         let broken = File::from(memory_file(b"\xff").unwrap());
         assert!(matches!(read_token(&broken), Err(ShieldError::NotUtf8)));
     }
