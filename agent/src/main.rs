@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Ok(secret) => secret,
         Err(error) => return fail(&Failure::Runtime(error.into())),
     };
+    allocator::keep_freed();
     let cli = Cli::of_process();
     let options = match cli.command {
         None => cli.options,

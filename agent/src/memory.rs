@@ -33,21 +33,10 @@ pub(crate) async fn settle() {
         // Each well below a millisecond. Text that is needed again comes from the file, which is in the
         // system's cache.
         give_back_text();
-        give_back_freed();
+        allocator::give_back();
         STIRRED.notified().await;
         while timeout(REST, STIRRED.notified()).await.is_ok() {}
     }
-}
-
-/// Elsewhere the allocator decides.
-#[cfg(not(target_env = "gnu"))]
-fn give_back_freed() {}
-
-#[cfg(target_env = "gnu")]
-fn give_back_freed() {
-    // JUSTIFICATION: no safe interface exists.
-    // SAFETY: touches nothing but memory that the allocator holds and nobody uses.
-    unsafe { libc::malloc_trim(0) };
 }
 
 fn give_back_text() {

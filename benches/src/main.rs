@@ -33,6 +33,8 @@ enum Rival {
 
 #[expect(clippy::print_stdout, reason = "the result")]
 fn main() -> Result<()> {
+    // As `execctl` does, whose place this program takes.
+    allocator::keep_freed();
     let arguments = Arguments::parse();
     let mut subjects = vec![Subject::Ours];
     if let Some(Rival::Codex) = arguments.vs {

@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    allocator::keep_freed();
     server::cli::main()
 }

@@ -212,6 +212,11 @@ async fn files(workspace: &Workspace, execctl: &Execctl) -> Result<()> {
         "",
         "",
     );
+    // What came before the failure is printed.
+    let half = execctl.run(["cat", &at("AGENTS.md"), &at("made")]).await?;
+    assert_eq!(half.code(), Some(1));
+    assert_eq!(half.stdout, INSTRUCTIONS.as_bytes());
+
     let absent = execctl.run(["cat", &at("made")]).await?;
     let line = format!("execctl: {}: ", at("made"));
     assert!(absent.stderr.starts_with(&line), "{}", absent.stderr);

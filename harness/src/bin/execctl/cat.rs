@@ -1,11 +1,12 @@
 //! `execctl cat`.
 
-use tokio::io::AsyncWriteExt;
+use harness::Client;
 
 use crate::{
     args::{Global, Paths},
     exit::Failure,
     session,
+    sink::{Out, Sink},
     target::{Target, common_environment},
 };
 
@@ -14,23 +15,24 @@ pub(crate) async fn cat(global: &Global, args: Paths) -> Result<u8, Failure> {
     let operands: Vec<_> = args.paths.iter().map(|path| Target::remote(path)).collect();
     let environment = common_environment(operands.iter().map(|(environment, _)| environment))?;
     session::within(global, environment.as_deref(), async |client| {
-        let mut stdout = tokio::io::stdout();
-        for (_, path) in &operands {
-            let failed = |error| Failure::from(error).context(path);
-            let mut reader = client
-                .filesystem()
-                .open(&client.resolve(path)?)
-                .await
-                .map_err(failed)?;
-            while let Some(block) = reader.next_block().await.map_err(failed)? {
-                let written = async {
-                    stdout.write_all(&block).await?;
-                    stdout.flush().await
-                };
-                written.await.map_err(|error| Failure::write(&error))?;
+        Sink::with(async |sink| {
+            for (_, path) in &operands {
+                copy(client, path, sink).await?;
             }
-        }
-        Ok(0)
+            Ok(0)
+        })
+        .await
     })
     .await
+}
+
+async fn copy(client: &Client, path: &str, sink: &mut Sink) -> Result<(), Failure> {
+    let failed = |error| Failure::from(error).context(path);
+    let path = client.resolve(path)?;
+    let mut reader = client.filesystem().open(&path).await.map_err(failed)?;
+    while let Some(block) = reader.next_block().await.map_err(failed)? {
+        let written = sink.write(Out::Results, block).await;
+        written.map_err(|error| Failure::write(&error))?;
+    }
+    Ok(())
 }

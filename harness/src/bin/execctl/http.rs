@@ -7,7 +7,7 @@ use harness::{HttpRequest, HttpResponse};
 use serde_json::json;
 use tokio::{
     fs::File,
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt},
 };
 
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     exit::{self, Failure},
     output::Printer,
     session,
+    sink::{Out, Sink},
 };
 
 /// A file up to this size is sent as a whole, which is known when a redirect asks for it again.
@@ -41,7 +42,6 @@ pub(crate) async fn http(global: &Global, args: Http, printer: Printer) -> Resul
 }
 
 async fn show(mut response: HttpResponse, args: &Http, printer: Printer) -> Result<u8, Failure> {
-    let mut stdout = tokio::io::stdout();
     let headers: Vec<_> = response
         .headers
         .iter()
@@ -57,21 +57,20 @@ async fn show(mut response: HttpResponse, args: &Http, printer: Printer) -> Resu
         }
         printer.result(&json!({}), &head)?;
     }
-    while let Some(chunk) = response.next_chunk().await? {
-        let line;
-        let bytes: &[u8] = if printer.is_json() {
-            let data = exec_proto::base64::encode(&chunk);
-            line = format!("{}\n", json!({ "type": "body", "data_base64": data }));
-            line.as_bytes()
-        } else {
-            &chunk
-        };
-        let written = async {
-            stdout.write_all(bytes).await?;
-            stdout.flush().await
-        };
-        written.await.map_err(|error| Failure::write(&error))?;
-    }
+    Sink::with(async |sink| {
+        while let Some(chunk) = response.next_chunk().await? {
+            let bytes = if printer.is_json() {
+                let data = exec_proto::base64::encode(&chunk);
+                format!("{}\n", json!({ "type": "body", "data_base64": data })).into()
+            } else {
+                chunk
+            };
+            let written = sink.write(Out::Results, bytes).await;
+            written.map_err(|error| Failure::write(&error))?;
+        }
+        Ok(())
+    })
+    .await?;
     let failed = args.fail && response.status >= 400;
     if failed {
         printer.note(&format!(

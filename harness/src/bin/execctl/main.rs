@@ -30,6 +30,7 @@ mod run;
 mod session;
 mod shell;
 mod signals;
+mod sink;
 mod stat;
 mod stdin;
 mod target;
@@ -49,6 +50,7 @@ use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
 fn main() -> ExitCode {
+    allocator::keep_freed();
     let cli = match args::parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -1,6 +1,7 @@
 //! `execctl run`: a remote program as if it were a local one.
 
 use std::{
+    io,
     pin::pin,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -12,7 +13,6 @@ use harness::{
 };
 use serde_json::json;
 use tokio::{
-    io::AsyncWriteExt,
     signal::unix::{SignalKind, signal},
     sync::Notify,
     time::timeout,
@@ -27,6 +27,7 @@ use crate::{
     output::Printer,
     session,
     signals::{self, Leaving, Signals},
+    sink::{Out, Sink},
     stdin::{self, Input, Kind},
     terminal::{self, RawMode},
 };
@@ -326,16 +327,45 @@ impl Discard {
         self.on.store(true, Ordering::Release);
         self.changed.notify_one();
     }
+
+    /// Waits for `written` no longer than until output is thrown away.
+    async fn unless_on(&self, written: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+        if self.on.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        tokio::select! {
+            written = written => written,
+            () = self.changed.notified() => Ok(()),
+        }
+    }
 }
 
+/// Copies output until the program has ended and everything is written, or thrown away.
 async fn copy_output(
     process: &mut Process,
     discard: &Discard,
     leaving: Leaving,
     printer: Printer,
 ) -> Result<Ended, Failure> {
+    let mut sink = Sink::start().map_err(|error| write_failure(&error))?;
+    let outcome = copy_pieces(process, &mut sink, discard, leaving, printer).await;
+    if let Ok(Ended::Left(_)) = outcome {
+        return outcome;
+    }
+    // Whatever happened, what came before it is shown.
+    let written = discard.unless_on(sink.written()).await;
+    let ended = outcome?;
+    Ok(broken_off(written)?.unwrap_or(ended))
+}
+
+async fn copy_pieces(
+    process: &mut Process,
+    sink: &mut Sink,
+    discard: &Discard,
+    leaving: Leaving,
+    printer: Printer,
+) -> Result<Ended, Failure> {
     let (mut status, mut lost) = (None, false);
-    let (mut stdout, mut stderr) = (tokio::io::stdout(), tokio::io::stderr());
     loop {
         let next = match status {
             None => process.next_event().await,
@@ -349,6 +379,11 @@ async fn copy_output(
             // Not worth killing the program for, but nobody may take the output for complete.
             Some(Err(Error::OutputLost { first, last })) => {
                 lost = true;
+                // It is told where the gap is.
+                let written = discard.unless_on(sink.written()).await;
+                if let Some(ended) = broken_off(written)? {
+                    return Ok(ended);
+                }
                 if printer.is_json() {
                     let object = json!({ "type": "lost", "first": first, "last": last });
                     printer.result(&object, "")?;
@@ -367,39 +402,41 @@ async fn copy_output(
         };
         match event {
             ProcessEvent::Exited(exit) => status = Some(exit),
-            ProcessEvent::Output { stream, chunk } if !discard.on.load(Ordering::Acquire) => {
-                let line;
-                let is_error = stream == OutputStream::Stderr && !printer.is_json();
-                let bytes: &[u8] = if printer.is_json() {
-                    line = json_line(stream, &chunk);
-                    line.as_bytes()
-                } else {
-                    &chunk
-                };
-                let write = async {
-                    if is_error {
-                        stderr.write_all(bytes).await?;
-                        stderr.flush().await
-                    } else {
-                        stdout.write_all(bytes).await?;
-                        stdout.flush().await
+            ProcessEvent::Output { stream, chunk } => {
+                let written = discard.unless_on(async {
+                    if printer.is_json() {
+                        let line = json_line(stream, &chunk);
+                        return sink.write(Out::Results, line.into()).await;
                     }
-                };
-                let written = tokio::select! {
-                    written = write => written,
-                    () = discard.changed.notified() => Ok(()),
-                };
-                if let Err(error) = written {
-                    if error.kind() == std::io::ErrorKind::BrokenPipe {
-                        // The reader has had enough, as in `run yes | head`.
-                        return Ok(Ended::Left(crate::exit::BROKEN_PIPE));
-                    }
-                    return Err(Failure::other(format!("failed to write output: {error}")));
+                    let out = match stream {
+                        OutputStream::Stderr => Out::Errors,
+                        OutputStream::Stdout | OutputStream::Pty => Out::Results,
+                    };
+                    sink.write(out, chunk).await
+                });
+                if let Some(ended) = broken_off(written.await)? {
+                    return Ok(ended);
                 }
             }
             _ => {}
         }
     }
+}
+
+/// How following ends when output cannot be written: quietly, when the reader has had enough, as in
+/// `run yes | head`.
+fn broken_off(written: io::Result<()>) -> Result<Option<Ended>, Failure> {
+    match written {
+        Ok(()) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Ok(Some(Ended::Left(crate::exit::BROKEN_PIPE)))
+        }
+        Err(error) => Err(write_failure(&error)),
+    }
+}
+
+fn write_failure(error: &io::Error) -> Failure {
+    Failure::other(format!("failed to write output: {error}"))
 }
 
 fn json_line(stream: OutputStream, chunk: &[u8]) -> String {
