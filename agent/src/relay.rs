@@ -26,7 +26,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_tungstenite::WebSocketStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use crate::{
     events,
@@ -61,7 +61,7 @@ impl Streams {
     ) -> DisconnectReason
     where
         S: Serve,
-        T: AsyncRead + AsyncWrite + Unpin,
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let connection = Connection::executor(
             ConnectionConfig {
@@ -82,18 +82,23 @@ impl Streams {
         };
         let driver = driver.finish_with(attachment.sessions.finishing());
         let attachment = Arc::new(attachment);
-        let run = driver.run_resumable();
-        tokio::pin!(run);
+        // A task of its own, which can follow that of a stream on the same thread: the main task of the
+        // program is on one that no other task runs on, and has to be woken.
+        let mut run = AbortOnDropHandle::new(tokio::spawn(driver.run_resumable()));
         let (reason, lost) = loop {
             tokio::select! {
-                ended = &mut run => break ended,
+                ended = &mut run => break match ended {
+                    Ok((reason, lost)) => (reason, (!lost.is_empty()).then_some(lost)),
+                    // It cannot panic; if it ever does, the websocket and its streams are lost.
+                    Err(_) => (DisconnectReason::ReadError, None),
+                },
                 Some(stream) = incoming.recv() => {
                     self.tasks.spawn(admit(Arc::clone(&attachment), stream, cancel.clone()));
                 }
                 Some(_) = self.tasks.join_next() => {}
             }
         };
-        self.lost = (!lost.is_empty()).then_some(lost);
+        self.lost = lost;
         reason
     }
 

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use benches::{Report, SCENES, Scene, Subject, write_page};
 use clap::{Parser, ValueEnum};
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 /// Times scenes with real processes.
 #[derive(Debug, Parser)]
@@ -51,8 +52,11 @@ fn main() -> Result<()> {
             for round in 1..=arguments.rounds {
                 for subject in subjects.iter().filter(|it| scene.subjects.contains(it)) {
                     progress(scene, *subject, round);
-                    match timeout(DEADLINE, (scene.run)(*subject)).await {
-                        Ok(series) => report.add(scene, *subject, series?),
+                    // A task, as programs have them that use the client: the thread of `main` would have
+                    // to be woken for everything that comes.
+                    let run = AbortOnDropHandle::new(tokio::spawn((scene.run)(*subject)));
+                    match timeout(DEADLINE, run).await {
+                        Ok(series) => report.add(scene, *subject, series??),
                         Err(_) => given_up(scene, *subject),
                     }
                 }

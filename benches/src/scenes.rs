@@ -35,7 +35,7 @@ pub struct Scene {
 }
 
 /// A scene that is being done.
-pub type Run = Pin<Box<dyn Future<Output = Result<Vec<Series>>>>>;
+pub type Run = Pin<Box<dyn Future<Output = Result<Vec<Series>>> + Send>>;
 
 /// All scenes, in the order of the report.
 pub const SCENES: &[Scene] = &[

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use harness::{Client, ClientConfig, ConnectOptions};
 use registry_client::{
     Connector, ConnectorConfig, ConnectorEnvironment, Credential, RegistryUrl, StaticBearer,
@@ -28,12 +28,13 @@ pub struct System {
 /// # Errors
 ///
 /// What failed of these.
-pub(crate) async fn on<T>(
-    subject: Subject,
-    work: impl AsyncFnOnce(&System) -> Result<T>,
-) -> Result<T> {
-    let system = System::start(subject).await?;
-    let done = work(&system).await?;
+pub(crate) async fn on<T, F>(subject: Subject, work: impl FnOnce(Arc<System>) -> F) -> Result<T>
+where
+    F: Future<Output = Result<T>>,
+{
+    let system = Arc::new(System::start(subject).await?);
+    let done = work(Arc::clone(&system)).await?;
+    let system = Arc::into_inner(system).context("a scene keeps its system")?;
     system.stop().await?;
     Ok(done)
 }

@@ -3,6 +3,7 @@
 //! The pull is a program that writes without an end, whose reader throws everything away. The echo is
 //! a line to a running `cat` and back: two requests' worth of relay, a pipe each way.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -25,8 +26,8 @@ pub struct Fairness {
     pub rate: f64,
 }
 
-pub(crate) async fn run(system: &System) -> Result<Vec<Series>> {
-    let Fairness { idle, busy, rate } = measure(system, 500, 50_000_000).await?;
+pub(crate) async fn run(system: Arc<System>) -> Result<Vec<Series>> {
+    let Fairness { idle, busy, rate } = measure(&system, 500, 50_000_000).await?;
     Ok(vec![
         Series::times("echo, nothing else", idle),
         Series::times("echo beside a pull at full speed", busy)

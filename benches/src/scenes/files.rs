@@ -22,7 +22,7 @@ pub(crate) async fn run(subject: Subject) -> Result<Vec<Series>> {
     let times = match subject {
         Subject::Ssh => over_ssh(&place).await?,
         _ => {
-            on(subject, async |system| {
+            on(subject, async move |system| {
                 through_relay(&system.client().await?, &place).await
             })
             .await?

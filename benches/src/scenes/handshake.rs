@@ -1,5 +1,6 @@
 //! From nothing to the first answer: bundle, websocket, Noise handshake, session, one request.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -9,7 +10,7 @@ use crate::series::Series;
 use crate::subject::Subject;
 use crate::system::System;
 
-pub(crate) async fn run(system: &System) -> Result<Vec<Series>> {
+pub(crate) async fn run(system: Arc<System>) -> Result<Vec<Series>> {
     let mut times = Vec::new();
     for round in 0..ROUNDS + 3 {
         let start = Instant::now();

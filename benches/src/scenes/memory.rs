@@ -13,13 +13,13 @@ use crate::subject::Subject;
 use crate::system::{System, on};
 
 pub(crate) async fn run(subject: Subject) -> Result<Vec<Series>> {
-    let (idle, streams) = on(subject, async |system| {
-        let idle = settled(system).await?;
+    let (idle, streams) = on(subject, async move |system| {
+        let idle = settled(&system).await?;
         let mut clients: Vec<Client> = Vec::new();
         for _ in 0..STREAMS {
             clients.push(system.client().await?);
         }
-        let streams = settled(system).await?;
+        let streams = settled(&system).await?;
         for client in clients {
             client.close().await;
         }
@@ -27,7 +27,7 @@ pub(crate) async fn run(subject: Subject) -> Result<Vec<Series>> {
     })
     .await?;
     // With a new one: only the peak is told apart, and it must be that of the output.
-    let busy = on(subject, async |system| {
+    let busy = on(subject, async move |system| {
         let command = Command::new(["head", "-c", "1000000000", "/dev/zero"]);
         pull(&system.client().await?, command).await?;
         Ok(system.executor_usage()?.peak)

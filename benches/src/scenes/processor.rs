@@ -1,5 +1,7 @@
 //! Processor time for a gigabyte of output, of each process that it passes.
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use harness::Command;
 
@@ -8,7 +10,7 @@ use crate::series::{Series, Unit};
 use crate::system::System;
 use crate::usage::Usage;
 
-pub(crate) async fn run(system: &System) -> Result<Vec<Series>> {
+pub(crate) async fn run(system: Arc<System>) -> Result<Vec<Series>> {
     let client = system.client().await?;
     let usages = || {
         anyhow::Ok([

@@ -15,7 +15,10 @@ use crate::system::on;
 pub(crate) async fn run(subject: Subject) -> Result<Vec<Series>> {
     let (single, many) = match subject {
         Subject::Ours | Subject::Reference => {
-            on(subject, async |system| times(&system.client().await?).await).await?
+            on(subject, |system| async move {
+                times(&system.client().await?).await
+            })
+            .await?
         }
         Subject::Ssh => {
             let ssh = Ssh::start().await?;

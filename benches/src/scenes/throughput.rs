@@ -53,7 +53,7 @@ async fn over(subject: Subject, bulk: Bulk) -> Result<Pulled> {
         bulk,
         ..ClientConfig::default()
     };
-    on(subject, async |system| {
+    on(subject, async move |system| {
         let client = system.client_with(config).await?;
         let start = Instant::now();
         let bytes = pull(&client, program()).await?;

@@ -9,6 +9,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
@@ -22,9 +23,9 @@ use super::throughput::pull;
 use crate::series::{Series, Unit, megabytes_per_second};
 use crate::system::{System, connector};
 
-pub(crate) async fn run(system: &System) -> Result<Vec<Series>> {
-    let json = Way::open(system, Bulk::Never).await?;
-    let bulk = Way::open(system, Bulk::WherePossible).await?;
+pub(crate) async fn run(system: Arc<System>) -> Result<Vec<Series>> {
+    let json = Way::open(&system, Bulk::Never).await?;
+    let bulk = Way::open(&system, Bulk::WherePossible).await?;
     let capabilities = bulk.client.info().capabilities;
     let has_bulk = capabilities.rpc_bulk;
     let ways = [Some(json), has_bulk.then_some(bulk)];

@@ -84,7 +84,13 @@ fn main() -> ExitCode {
     let given = |name: &str| std::env::var(name.to_ascii_uppercase()).ok();
     let (parent, state) = (given(trace::PARENT), given(trace::STATE));
     trace::follow(&span, parent.as_deref(), state.as_deref());
-    let outcome = runtime.block_on(dispatch(cli, printer).instrument(span));
+    // A task like those that feed it: this thread would have to be woken for whatever they have.
+    let work = runtime.spawn(dispatch(cli, printer).instrument(span));
+    let outcome = match runtime.block_on(work) {
+        Ok(outcome) => outcome,
+        // Nobody cancels it.
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    };
     if let Some(export) = export {
         export.finish();
     }
