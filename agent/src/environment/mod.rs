@@ -19,6 +19,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use exec_proto::environment::Info;
 
@@ -52,6 +53,8 @@ pub struct ExecutorEnvironment {
     user: shell::User,
     info: Info,
     withheld: Withheld,
+    /// Found out once: it takes a pattern after the other for each variable.
+    inheritable: OnceLock<Variables>,
     ground: Ground,
 }
 
@@ -85,6 +88,7 @@ impl ExecutorEnvironment {
                 ..Ground::default()
             },
             withheld: Withheld::default(),
+            inheritable: OnceLock::new(),
             variables,
             cwd,
             user,
@@ -128,6 +132,7 @@ impl ExecutorEnvironment {
     #[must_use]
     pub fn inheriting(mut self, allowed: Vec<String>) -> Self {
         self.withheld.allowed = allowed;
+        self.inheritable = OnceLock::new();
         self
     }
 
@@ -135,6 +140,7 @@ impl ExecutorEnvironment {
     #[must_use]
     pub fn withholding(mut self, named: Vec<String>) -> Self {
         self.withheld.named = named;
+        self.inheritable = OnceLock::new();
         self
     }
 
@@ -164,6 +170,17 @@ impl ExecutorEnvironment {
 
     pub(crate) fn variables(&self) -> &Variables {
         &self.variables
+    }
+
+    /// Those that a child gets if it asks for all.
+    fn inheritable(&self) -> &Variables {
+        self.inheritable.get_or_init(|| {
+            let inherited = self.variables.iter();
+            inherited
+                .filter(|(name, _)| !self.withheld.covers(name))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect()
+        })
     }
 }
 

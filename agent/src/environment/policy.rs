@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::str::Chars;
 
 use exec_proto::process::{EnvInherit, EnvPolicy, Metadata};
 
@@ -55,13 +56,7 @@ impl ExecutorEnvironment {
         metadata: Option<&Metadata>,
     ) -> Variables {
         let start = match policy.map(|policy| policy.inherit) {
-            Some(EnvInherit::All) => {
-                let inherited = self.variables().iter();
-                inherited
-                    .filter(|(name, _)| !self.withheld.covers(name))
-                    .map(|(name, value)| (name.clone(), value.clone()))
-                    .collect()
-            }
+            Some(EnvInherit::All) => self.inheritable().clone(),
             Some(EnvInherit::Core) => {
                 let is_core =
                     |name: &OsStr| CORE.iter().any(|core| name.eq_ignore_ascii_case(core));
@@ -114,38 +109,41 @@ pub(crate) fn derive(
 }
 
 pub(super) fn matches_any<S: AsRef<str>>(globs: &[S], name: &OsStr) -> bool {
-    let name: Vec<char> = name.to_string_lossy().chars().collect();
+    let name = name.to_string_lossy();
     globs.iter().any(|glob| glob_matches(glob.as_ref(), &name))
 }
 
 /// Whether `glob` matches the whole `name`. `*` and `?` are special, nothing else is.
 ///
-/// Cost: at most the product of the lengths; a mismatch only ever goes back to the last `*`.
-fn glob_matches(glob: &str, name: &[char]) -> bool {
-    let glob: Vec<char> = glob.chars().collect();
-    let (mut g, mut n) = (0, 0);
-    let mut retry: Option<(usize, usize)> = None;
-    while let Some(found) = name.get(n) {
-        match glob.get(g) {
+/// Cost: at most the product of the lengths; a mismatch only ever goes back to the last `*`. No
+/// allocation: this is done for every variable and every pattern.
+fn glob_matches(glob: &str, name: &str) -> bool {
+    let (mut wanted, mut found) = (glob.chars(), name.chars());
+    // What follows the last `*`, and where in the name that was tried last.
+    let mut retry: Option<(Chars<'_>, Chars<'_>)> = None;
+    loop {
+        let (mut wanted_rest, mut found_rest) = (wanted.clone(), found.clone());
+        let Some(letter) = found_rest.next() else {
+            break;
+        };
+        match wanted_rest.next() {
             Some('*') => {
-                retry = Some((g + 1, n));
-                g += 1;
+                retry = Some((wanted_rest.clone(), found.clone()));
+                wanted = wanted_rest;
             }
-            Some(wanted) if *wanted == '?' || wanted.eq_ignore_ascii_case(found) => {
-                g += 1;
-                n += 1;
+            Some(other) if other == '?' || other.eq_ignore_ascii_case(&letter) => {
+                (wanted, found) = (wanted_rest, found_rest);
             }
-            _ => match retry {
-                Some((after_star, taken)) => {
-                    retry = Some((after_star, taken + 1));
-                    g = after_star;
-                    n = taken + 1;
+            _ => match &mut retry {
+                Some((after_star, tried)) => {
+                    tried.next();
+                    (wanted, found) = (after_star.clone(), tried.clone());
                 }
                 None => return false,
             },
         }
     }
-    glob.iter().skip(g).all(|rest| *rest == '*') && (!glob.is_empty())
+    wanted.all(|rest| rest == '*') && !glob.is_empty()
 }
 
 #[cfg(test)]

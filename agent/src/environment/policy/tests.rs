@@ -178,6 +178,7 @@ fn globs_match_whole_names_without_case() {
         ("FOO", "foo", true),
         ("F?O", "FxO", true),
         ("F?O", "FO", false),
+        ("F?O*", "FéOß", true),
         ("*", "", true),
         ("", "", false),
         ("", "A", false),
@@ -190,13 +191,11 @@ fn globs_match_whole_names_without_case() {
         ("FOO", "FOOD", false),
     ];
     for (glob, name, expected) in cases {
-        let name: Vec<char> = name.chars().collect();
-        assert_eq!(glob_matches(glob, &name), expected, "{glob} {name:?}");
+        assert_eq!(glob_matches(glob, name), expected, "{glob} {name:?}");
     }
     // Would take ages if every star could go back.
-    let name: Vec<char> = "a".repeat(500).chars().collect();
     assert!(!glob_matches(
         &"a*".repeat(100).replace("a*a*", "*a*a"),
-        &[&name[..], &['b']].concat()
+        &("a".repeat(500) + "b")
     ));
 }
