@@ -17,6 +17,7 @@
     reason = "no safe interface runs code between the making of a process and its program"
 )]
 
+use std::cell::OnceCell;
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
@@ -105,7 +106,10 @@ impl NewProcess<'_> {
         let environment = self.environment.iter().map(OsString::as_os_str);
         let image = Image::new(self.program, self.argv.iter().copied(), environment)?;
         let memory = self.bounds.and_then(Bounds::memory_limit);
-        let error = Mapping::<AtomicI32>::shared()?;
+        // A copy of the executor has a copy of what is its own.
+        let shared = members.as_ref().map(|_| Mapping::shared()).transpose()?;
+        let borrowed = AtomicI32::new(0);
+        let error = shared.as_ref().map_or(&borrowed, Mapping::get);
         let plan = Plan {
             image: &image,
             cwd: &c_string(self.cwd.as_os_str())?,
@@ -119,11 +123,11 @@ impl NewProcess<'_> {
                 inherited_core_limit().map(|limit| (Resource::Core, limit)),
                 memory.map(|limit| (Resource::As, limit)),
             ],
-            error: error.get(),
+            error,
         };
         let memory = if members.is_none() { libc::CLONE_VM } else { 0 };
         let started = plan.run(memory)?;
-        match error.get().load(Ordering::Relaxed) {
+        match error.load(Ordering::Relaxed) {
             0 => Ok(started),
             errno => {
                 let id = WaitId::PidFd(started.pidfd.as_fd());
@@ -150,20 +154,21 @@ struct Plan<'a> {
 impl Plan<'_> {
     /// Makes the process, and waits until it has executed its program or ended.
     fn run(&self, memory: libc::c_int) -> io::Result<Started> {
-        let stack = Mapping::<[u8; STACK]>::private()?;
+        let stack = own_stack()?;
         let mut pidfd: libc::c_int = -1;
         let flags = memory | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
         let argument: *const Self = self;
         let blocked = AllSignals::block();
         // JUSTIFICATION: see the module.
-        // SAFETY: `begin` gets a stack of its own, which is mapped until after the process has left
-        // this memory: CLONE_VFORK holds this thread until then. So do `self` and all it refers to
+        // SAFETY: `begin` gets the stack of this thread's processes, which is mapped as long as this
+        // thread lives, and which nothing else uses until the process has left this memory:
+        // CLONE_VFORK holds this thread until then. So do `self` and all it refers to
         // outlive its use. No handler of ours runs in the new process, since all signals are blocked
         // in it until their handlers are gone. `pidfd` is written before the call returns.
         let pid = unsafe {
             libc::clone(
                 begin,
-                stack.end(),
+                stack,
                 flags,
                 argument.cast_mut().cast(),
                 &raw mut pidfd,
@@ -207,6 +212,22 @@ impl Plan<'_> {
         let errno = self.image.execute().raw_os_error();
         Err(Errno::from_raw_os_error(errno.unwrap_or(libc::ENOEXEC)))
     }
+}
+
+/// Where the stack of the processes that this thread makes begins, one after the other. Mapped with the
+/// first one: to map and unmap it for each takes as long as much of the rest, because the kernel has to
+/// tell all processors.
+fn own_stack() -> io::Result<*mut libc::c_void> {
+    thread_local! {
+        static OWN: OnceCell<Mapping<[u8; STACK]>> = const { OnceCell::new() };
+    }
+    OWN.with(|own| match own.get() {
+        Some(stack) => Ok(stack.end()),
+        None => {
+            let stack = Mapping::private()?;
+            Ok(own.get_or_init(|| stack).end())
+        }
+    })
 }
 
 /// Where the new process begins.
