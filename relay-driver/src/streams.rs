@@ -9,11 +9,11 @@ use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::STREAM_CHANNEL_MESSAGES;
 use crate::activity::{self, Activity, StreamKey};
 use crate::driver::{Driver, Side};
 use crate::handles::{Answer, DisconnectReason, IncomingStream, OpenFailure, Path, Stream};
 use crate::io::now;
+use crate::{STREAM_CHANNEL_MESSAGES, WRITE_BATCH_BYTES};
 
 /// An open stream's channels.
 pub(crate) struct Attached {
@@ -107,17 +107,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Driver<S> {
         }
     }
 
+    /// Takes a message, and those that wait behind it, up to a batch: what was sent together goes into
+    /// one write, which wakes everybody on the way once.
     fn send(
         &mut self,
         key: &StreamKey,
         priority: Priority,
-        receiver: mpsc::Receiver<Bytes>,
+        mut receiver: mpsc::Receiver<Bytes>,
         message: Bytes,
     ) {
         let Some(attached) = self.streams.get_mut(&key.id).filter(|it| it.key == *key) else {
             return;
         };
-        match self.connection.send_with(now(), &key.id, message, priority) {
+        let mut next = message;
+        let mut batch = 0_usize;
+        let sent = loop {
+            batch = batch.saturating_add(next.len());
+            let sent = self.connection.send_with(now(), &key.id, next, priority);
+            if sent.is_err() || batch >= WRITE_BATCH_BYTES {
+                break sent;
+            }
+            match receiver.try_recv() {
+                Ok(message) => next = message,
+                // The end is seen by who waits for the next one.
+                Err(_) => break Ok(()),
+            }
+        };
+        match sent {
             Ok(()) => {
                 let over = attached.over.clone();
                 self.activities

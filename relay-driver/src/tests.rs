@@ -4,6 +4,7 @@
 mod resuming;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
@@ -15,12 +16,13 @@ use rand::rngs::StdRng;
 use relay_proto::frame::{BodyKind, Frame, peek};
 use relay_proto::ids::{EnvironmentId, RegistrationId, StreamId};
 use relay_proto::{CloseReason, Connection, ConnectionConfig, Identity, Reliability, limits};
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_util::io::InspectWriter;
 use tokio_util::sync::CancellationToken;
 
 use crate::io::now;
@@ -111,7 +113,10 @@ struct Running {
 }
 
 impl Running {
-    fn new(driver: Driver<DuplexStream>, cancel: CancellationToken) -> Self {
+    fn new<S>(driver: Driver<S>, cancel: CancellationToken) -> Self
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let mut task = JoinSet::new();
         task.spawn(driver.run());
         Self { task, cancel }
@@ -518,6 +523,41 @@ async fn knock(server: &mut Socket) -> (Connection, StreamId) {
         server.send(Message::Binary(frame)).await.unwrap();
     }
     (peer, id)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_together_is_written_together() {
+    let (client, server) = tokio::io::duplex(65_536);
+    let writes = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&writes);
+    let client = InspectWriter::new(client, move |_: &[u8]| {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    let config = Some(websocket_config());
+    let client = WebSocketStream::from_raw_socket(client, Role::Client, config).await;
+    let mut server = WebSocketStream::from_raw_socket(server, Role::Server, config).await;
+    let connection = executor_connection(Reliability::default());
+    let cancel = CancellationToken::new();
+    let (driver, mut requests) = executor(client, connection, cancel.clone());
+    let _running = Running::new(driver, cancel);
+    let (mut peer, _) = knock(&mut server).await;
+    let stream = requests.recv().await.unwrap().approve().await.unwrap();
+    let answer = server.next().await.unwrap().unwrap();
+    peer.handle_message(now(), answer.into_data()).unwrap();
+
+    let before = writes.load(Ordering::Relaxed);
+    for _ in 0..10 {
+        stream.outgoing.try_send(bytes(100)).unwrap();
+    }
+    let mut received = 0;
+    while received < 10 {
+        let frame = server.next().await.unwrap().unwrap();
+        peer.handle_message(now(), frame.into_data()).unwrap();
+        while let Some(event) = peer.poll_event() {
+            received += usize::from(matches!(event, relay_proto::Event::Message { .. }));
+        }
+    }
+    assert_eq!(writes.load(Ordering::Relaxed) - before, 1);
 }
 
 #[tokio::test(start_paused = true)]
