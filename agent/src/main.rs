@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         Err(error) => return fail(&Failure::Runtime(error.into())),
     };
     allocator::keep_freed();
+    allocator::share_heap();
     let cli = Cli::of_process();
     let options = match cli.command {
         None => cli.options,

@@ -36,6 +36,7 @@ enum Rival {
 fn main() -> Result<()> {
     // As `execctl` does, whose place this program takes.
     allocator::keep_freed();
+    allocator::share_heap();
     let arguments = Arguments::parse();
     let mut subjects = vec![Subject::Ours];
     if let Some(Rival::Codex) = arguments.vs {

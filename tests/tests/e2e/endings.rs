@@ -80,9 +80,12 @@ async fn session_is_closed_after_success_failure_and_broken_pipe() -> Result<()>
         assert_eq!(finished.code(), Some(code), "{args:?}: {}", finished.stderr);
         closings.one_more(&args.join(" ")).await?;
     }
+    // Says something to a reader that has gone, and then nothing for long.
+    let late = "echo a; until [ -e gone ]; do sleep 0.05; done; echo b; exec sleep 600";
     for args in [
         &["cat", &large][..],
         &["run", "--", "cat", &large],
+        &["run", "--", "sh", "-c", late],
         &["ls", "--json", "/proc/self/fd/../../.."],
     ] {
         let mut command = execctl.launch()?.args(args).into_command();
@@ -96,6 +99,9 @@ async fn session_is_closed_after_success_failure_and_broken_pipe() -> Result<()>
             stdout.read_exact(&mut [0; 1]).await?;
         }
         drop(stdout);
+        if args.contains(&late) {
+            fs::write(workspace.path().join("gone"), "")?;
+        }
         let status = timeout(DEADLINE, child.wait()).await??;
         assert_eq!(status.code(), Some(141), "{args:?}");
         closings.one_more(&args.join(" ")).await?;

@@ -26,13 +26,12 @@ pub(crate) async fn cat(global: &Global, args: Paths) -> Result<u8, Failure> {
     .await
 }
 
-async fn copy(client: &Client, path: &str, sink: &mut Sink) -> Result<(), Failure> {
+async fn copy(client: &Client, path: &str, sink: &Sink) -> Result<(), Failure> {
     let failed = |error| Failure::from(error).context(path);
     let path = client.resolve(path)?;
     let mut reader = client.filesystem().open(&path).await.map_err(failed)?;
     while let Some(block) = reader.next_block().await.map_err(failed)? {
-        let written = sink.write(Out::Results, block).await;
-        written.map_err(|error| Failure::write(&error))?;
+        sink.write(Out::Results, block).await;
     }
     Ok(())
 }

@@ -65,8 +65,7 @@ async fn show(mut response: HttpResponse, args: &Http, printer: Printer) -> Resu
             } else {
                 chunk
             };
-            let written = sink.write(Out::Results, bytes).await;
-            written.map_err(|error| Failure::write(&error))?;
+            sink.write(Out::Results, bytes).await;
         }
         Ok(())
     })

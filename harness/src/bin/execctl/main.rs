@@ -51,6 +51,7 @@ use tracing::Instrument as _;
 
 fn main() -> ExitCode {
     allocator::keep_freed();
+    allocator::share_heap();
     let cli = match args::parse() {
         Ok(cli) => cli,
         Err(error) => {

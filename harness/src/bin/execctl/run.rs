@@ -329,13 +329,13 @@ impl Discard {
     }
 
     /// Waits for `written` no longer than until output is thrown away.
-    async fn unless_on(&self, written: impl Future<Output = io::Result<()>>) -> io::Result<()> {
+    async fn unless_on(&self, written: impl Future<Output = ()>) {
         if self.on.load(Ordering::Acquire) {
-            return Ok(());
+            return;
         }
         tokio::select! {
-            written = written => written,
-            () = self.changed.notified() => Ok(()),
+            () = written => {}
+            () = self.changed.notified() => {}
         }
     }
 }
@@ -347,20 +347,26 @@ async fn copy_output(
     leaving: Leaving,
     printer: Printer,
 ) -> Result<Ended, Failure> {
-    let mut sink = Sink::start().map_err(|error| write_failure(&error))?;
-    let outcome = copy_pieces(process, &mut sink, discard, leaving, printer).await;
-    if let Ok(Ended::Left(_)) = outcome {
-        return outcome;
+    let (sink, failed) = Sink::start().map_err(|error| write_failure(&error))?;
+    let all = async {
+        let outcome = copy_pieces(process, &sink, discard, leaving, printer).await;
+        // Whatever happened, what came before it is shown.
+        discard.unless_on(sink.written()).await;
+        outcome
+    };
+    tokio::select! {
+        outcome = all => outcome,
+        error = failed.wait() => match error.kind() {
+            // The reader has had enough, as in `run yes | head`.
+            io::ErrorKind::BrokenPipe => Ok(Ended::Left(crate::exit::BROKEN_PIPE)),
+            _ => Err(write_failure(&error)),
+        },
     }
-    // Whatever happened, what came before it is shown.
-    let written = discard.unless_on(sink.written()).await;
-    let ended = outcome?;
-    Ok(broken_off(written)?.unwrap_or(ended))
 }
 
 async fn copy_pieces(
     process: &mut Process,
-    sink: &mut Sink,
+    sink: &Sink,
     discard: &Discard,
     leaving: Leaving,
     printer: Printer,
@@ -380,10 +386,7 @@ async fn copy_pieces(
             Some(Err(Error::OutputLost { first, last })) => {
                 lost = true;
                 // It is told where the gap is.
-                let written = discard.unless_on(sink.written()).await;
-                if let Some(ended) = broken_off(written)? {
-                    return Ok(ended);
-                }
+                discard.unless_on(sink.written()).await;
                 if printer.is_json() {
                     let object = json!({ "type": "lost", "first": first, "last": last });
                     printer.result(&object, "")?;
@@ -403,7 +406,7 @@ async fn copy_pieces(
         match event {
             ProcessEvent::Exited(exit) => status = Some(exit),
             ProcessEvent::Output { stream, chunk } => {
-                let written = discard.unless_on(async {
+                let write = async {
                     if printer.is_json() {
                         let line = json_line(stream, &chunk);
                         return sink.write(Out::Results, line.into()).await;
@@ -412,26 +415,12 @@ async fn copy_pieces(
                         OutputStream::Stderr => Out::Errors,
                         OutputStream::Stdout | OutputStream::Pty => Out::Results,
                     };
-                    sink.write(out, chunk).await
-                });
-                if let Some(ended) = broken_off(written.await)? {
-                    return Ok(ended);
-                }
+                    sink.write(out, chunk).await;
+                };
+                discard.unless_on(write).await;
             }
             _ => {}
         }
-    }
-}
-
-/// How following ends when output cannot be written: quietly, when the reader has had enough, as in
-/// `run yes | head`.
-fn broken_off(written: io::Result<()>) -> Result<Option<Ended>, Failure> {
-    match written {
-        Ok(()) => Ok(None),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-            Ok(Some(Ended::Left(crate::exit::BROKEN_PIPE)))
-        }
-        Err(error) => Err(write_failure(&error)),
     }
 }
 

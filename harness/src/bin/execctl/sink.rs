@@ -5,6 +5,7 @@
 
 use std::{
     fs::File,
+    future::pending,
     io::{self, Write as _},
     os::fd::AsFd,
     thread,
@@ -27,11 +28,13 @@ pub(crate) enum Out {
 
 /// Writes pieces one after another, in the order in which they were given, whichever way they go.
 #[derive(Debug)]
-pub(crate) struct Sink {
-    work: mpsc::Sender<Work>,
-    failed: Option<oneshot::Receiver<io::Error>>,
-}
+pub(crate) struct Sink(mpsc::Sender<Work>);
 
+/// Tells when a sink has failed, which may be long after it was given anything.
+#[derive(Debug)]
+pub(crate) struct Failed(oneshot::Receiver<io::Error>);
+
+#[derive(Debug)]
 enum Work {
     Write(Out, Bytes),
     /// Everything before it is written.
@@ -44,7 +47,7 @@ impl Sink {
     /// # Errors
     ///
     /// When there can be no more descriptors or threads.
-    pub(crate) fn start() -> io::Result<Self> {
+    pub(crate) fn start() -> io::Result<(Self, Failed)> {
         let results = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         let errors = File::from(io::stderr().as_fd().try_clone_to_owned()?);
         Self::to(results, errors)
@@ -54,19 +57,23 @@ impl Sink {
     ///
     /// # Errors
     ///
-    /// What `work` says, else [`Failure::write`].
+    /// What `work` says, or [`Failure::write`] as soon as something cannot be written.
     pub(crate) async fn with<T>(
-        work: impl AsyncFnOnce(&mut Self) -> Result<T, Failure>,
+        work: impl AsyncFnOnce(&Self) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let mut sink = Self::start().map_err(|error| Failure::write(&error))?;
-        let outcome = work(&mut sink).await;
-        let written = sink.written().await;
-        let value = outcome?;
-        written.map_err(|error| Failure::write(&error))?;
-        Ok(value)
+        let (sink, failed) = Self::start().map_err(|error| Failure::write(&error))?;
+        let all = async {
+            let outcome = work(&sink).await;
+            sink.written().await;
+            outcome
+        };
+        tokio::select! {
+            outcome = all => outcome,
+            error = failed.wait() => Err(Failure::write(&error)),
+        }
     }
 
-    fn to(mut results: File, mut errors: File) -> io::Result<Self> {
+    fn to(mut results: File, mut errors: File) -> io::Result<(Self, Failed)> {
         let (work, mut waiting) = mpsc::channel(PIECES);
         let (failure, failed) = oneshot::channel();
         let run = move || {
@@ -81,54 +88,44 @@ impl Sink {
                     }
                 };
                 if let Err(error) = written {
-                    // The channel closes afterwards, so whoever finds it closed finds this too.
+                    // Nobody may want to know.
                     let _ = failure.send(error);
                     return;
                 }
             }
         };
         thread::Builder::new().name("sink".to_owned()).spawn(run)?;
-        Ok(Self {
-            work,
-            failed: Some(failed),
-        })
+        Ok((Self(work), Failed(failed)))
     }
 
-    /// Has `bytes` written, once there is room.
-    ///
-    /// # Errors
-    ///
-    /// The failure may be that of an earlier piece.
+    /// Has `bytes` written, once there is room. Never returns after a failure: [`Failed`] tells that.
     ///
     /// # Cancel safety
     ///
     /// When the future is dropped, the piece has not been taken.
-    pub(crate) async fn write(&mut self, out: Out, bytes: Bytes) -> io::Result<()> {
-        match self.work.send(Work::Write(out, bytes)).await {
-            Ok(()) => Ok(()),
-            Err(_) => Err(self.failure().await),
+    pub(crate) async fn write(&self, out: Out, bytes: Bytes) {
+        if self.0.send(Work::Write(out, bytes)).await.is_err() {
+            pending::<()>().await;
         }
     }
 
-    /// Waits until everything given so far is written.
-    ///
-    /// # Errors
-    ///
-    /// As for [`Sink::write`].
-    pub(crate) async fn written(&mut self) -> io::Result<()> {
+    /// Waits until everything given so far is written. Never returns after a failure.
+    pub(crate) async fn written(&self) {
         let (done, told) = oneshot::channel();
-        if self.work.send(Work::Tell(done)).await.is_ok() && told.await.is_ok() {
-            return Ok(());
+        if self.0.send(Work::Tell(done)).await.is_err() || told.await.is_err() {
+            pending::<()>().await;
         }
-        Err(self.failure().await)
     }
+}
 
-    async fn failure(&mut self) -> io::Error {
-        let failure = match self.failed.take() {
-            Some(failed) => failed.await.ok(),
-            None => None,
-        };
-        failure.unwrap_or_else(|| io::Error::other("an earlier write has failed"))
+impl Failed {
+    /// Waits for a failure.
+    pub(crate) async fn wait(self) -> io::Error {
+        match self.0.await {
+            Ok(error) => error,
+            // The sink has ended without one.
+            Err(_) => pending().await,
+        }
     }
 }
 
@@ -156,22 +153,25 @@ const PIECES: usize = 4;
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
+    use std::os::fd::OwnedFd;
+
+    use futures_util::FutureExt as _;
 
     use super::*;
 
     /// A sink into a pipe, both ways, and the end to read from.
-    fn piped() -> (Sink, File) {
+    fn piped() -> (Sink, Failed, File) {
         let (reader, writer) = io::pipe().unwrap();
-        let writer = File::from(std::os::fd::OwnedFd::from(writer));
+        let writer = File::from(OwnedFd::from(writer));
         let flags = rustix::fs::fcntl_getfl(&writer).unwrap();
         rustix::fs::fcntl_setfl(&writer, flags | rustix::fs::OFlags::NONBLOCK).unwrap();
-        let sink = Sink::to(writer.try_clone().unwrap(), writer).unwrap();
-        (sink, File::from(std::os::fd::OwnedFd::from(reader)))
+        let (sink, failed) = Sink::to(writer.try_clone().unwrap(), writer).unwrap();
+        (sink, failed, File::from(OwnedFd::from(reader)))
     }
 
     #[tokio::test]
     async fn pieces_are_written_in_order_also_through_a_full_pipe() {
-        let (mut sink, mut reader) = piped();
+        let (sink, _failed, mut reader) = piped();
         let reading = thread::spawn(move || {
             let mut text = Vec::new();
             reader.read_to_end(&mut text).map(|_| text)
@@ -185,28 +185,20 @@ mod tests {
             };
             let piece = vec![b'0' + number; 100_000];
             expected.extend_from_slice(&piece);
-            sink.write(out, piece.into()).await.unwrap();
+            sink.write(out, piece.into()).await;
         }
-        sink.written().await.unwrap();
+        sink.written().await;
         drop(sink);
         assert!(reading.join().unwrap().unwrap() == expected);
     }
 
     #[tokio::test]
-    async fn a_reader_that_has_gone_is_told_once_and_nothing_hangs() {
-        let (mut sink, reader) = piped();
+    async fn a_reader_that_has_gone_is_told_without_another_piece() {
+        let (sink, failed, reader) = piped();
         drop(reader);
-        let mut failures = Vec::new();
-        for _ in 0..3 {
-            // Taken, perhaps, but not written.
-            let _ = sink.write(Out::Results, Bytes::from_static(b"x")).await;
-            failures.extend(sink.written().await.err().map(|error| error.kind()));
-        }
-        assert_eq!(failures.len(), 3);
-        assert!(
-            failures[1..]
-                .iter()
-                .all(|kind| *kind == io::ErrorKind::Other)
-        );
+        sink.write(Out::Results, Bytes::from_static(b"x")).await;
+        assert_eq!(failed.wait().await.kind(), io::ErrorKind::BrokenPipe);
+        // From now on there is nothing to wait for.
+        assert!(sink.written().now_or_never().is_none());
     }
 }
