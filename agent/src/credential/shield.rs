@@ -162,18 +162,15 @@ fn is_memory_file(link: &Path) -> bool {
 /// Reads the whole file wherever its position is, and leaves that alone: it is shared with every
 /// process that inherited the descriptor, and one of them may be reading at the same time.
 fn read_token(file: &File) -> Result<SecretString, ShieldError> {
-    let mut content = Zeroizing::new(vec![0; READ_LIMIT]);
-    let mut length = 0;
-    while length < content.len() {
-        let offset = u64::try_from(length).unwrap_or(u64::MAX);
-        match file.read_at(&mut content[length..], offset) {
-            Ok(0) => break,
-            Ok(read) => length += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(ShieldError::Receive(error)),
-        }
-    }
-    let text = str::from_utf8(&content[..length]).map_err(|_| ShieldError::NotUtf8)?;
+    // Sealed, so this is its length for ever.
+    let length = file.metadata().map_err(ShieldError::Receive)?.len();
+    let length = usize::try_from(length)
+        .unwrap_or(READ_LIMIT)
+        .min(READ_LIMIT);
+    let mut content = Zeroizing::new(vec![0; length]);
+    file.read_exact_at(&mut content, 0)
+        .map_err(ShieldError::Receive)?;
+    let text = str::from_utf8(&content).map_err(|_| ShieldError::NotUtf8)?;
     Ok(SecretString::from(text.trim()))
 }
 
