@@ -347,20 +347,19 @@ async fn copy_output(
     leaving: Leaving,
     printer: Printer,
 ) -> Result<Ended, Failure> {
-    let (sink, failed) = Sink::start().map_err(|error| write_failure(&error))?;
-    let all = async {
-        let outcome = copy_pieces(process, &sink, discard, leaving, printer).await;
+    let done = Sink::run(async |sink| {
+        let outcome = copy_pieces(process, sink, discard, leaving, printer).await;
         // Whatever happened, what came before it is shown.
         discard.unless_on(sink.written()).await;
         outcome
-    };
-    tokio::select! {
-        outcome = all => outcome,
-        error = failed.wait() => match error.kind() {
-            // The reader has had enough, as in `run yes | head`.
-            io::ErrorKind::BrokenPipe => Ok(Ended::Left(crate::exit::BROKEN_PIPE)),
-            _ => Err(write_failure(&error)),
-        },
+    });
+    match done.await {
+        Ok(outcome) => outcome,
+        // The reader has had enough, as in `run yes | head`.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Ok(Ended::Left(crate::exit::BROKEN_PIPE))
+        }
+        Err(error) => Err(Failure::other(format!("failed to write output: {error}"))),
     }
 }
 
@@ -422,10 +421,6 @@ async fn copy_pieces(
             _ => {}
         }
     }
-}
-
-fn write_failure(error: &io::Error) -> Failure {
-    Failure::other(format!("failed to write output: {error}"))
 }
 
 fn json_line(stream: OutputStream, chunk: &[u8]) -> String {

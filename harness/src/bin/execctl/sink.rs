@@ -32,7 +32,7 @@ pub(crate) struct Sink(mpsc::Sender<Work>);
 
 /// Tells when a sink has failed, which may be long after it was given anything.
 #[derive(Debug)]
-pub(crate) struct Failed(oneshot::Receiver<io::Error>);
+struct Failed(oneshot::Receiver<io::Error>);
 
 #[derive(Debug)]
 enum Work {
@@ -42,18 +42,23 @@ enum Work {
 }
 
 impl Sink {
-    /// Starts the thread. It ends with the sink, or with the program if a write is stuck.
+    /// Runs `work` with a new sink, which is not waited for: see [`Sink::written`].
     ///
     /// # Errors
     ///
-    /// When there can be no more descriptors or threads.
-    pub(crate) fn start() -> io::Result<(Self, Failed)> {
+    /// When there can be no more descriptors or threads, and as soon as something cannot be written;
+    /// then `work` is dropped.
+    pub(crate) async fn run<T>(work: impl AsyncFnOnce(&Self) -> T) -> io::Result<T> {
         let results = File::from(io::stdout().as_fd().try_clone_to_owned()?);
         let errors = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-        Self::to(results, errors)
+        let (sink, failed) = Self::to(results, errors)?;
+        tokio::select! {
+            done = work(&sink) => Ok(done),
+            error = failed.wait() => Err(error),
+        }
     }
 
-    /// Runs `work` with a new sink, and waits until what it gave is written, also if it fails.
+    /// The same, and waits until what `work` gave is written, also if it fails.
     ///
     /// # Errors
     ///
@@ -61,18 +66,15 @@ impl Sink {
     pub(crate) async fn with<T>(
         work: impl AsyncFnOnce(&Self) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let (sink, failed) = Self::start().map_err(|error| Failure::write(&error))?;
-        let all = async {
-            let outcome = work(&sink).await;
+        let done = Self::run(async |sink| {
+            let outcome = work(sink).await;
             sink.written().await;
             outcome
-        };
-        tokio::select! {
-            outcome = all => outcome,
-            error = failed.wait() => Err(Failure::write(&error)),
-        }
+        });
+        done.await.map_err(|error| Failure::write(&error))?
     }
 
+    /// Starts the thread. It ends with the sink, or with the program if a write is stuck.
     fn to(mut results: File, mut errors: File) -> io::Result<(Self, Failed)> {
         let (work, mut waiting) = mpsc::channel(PIECES);
         let (failure, failed) = oneshot::channel();
@@ -98,7 +100,7 @@ impl Sink {
         Ok((Self(work), Failed(failed)))
     }
 
-    /// Has `bytes` written, once there is room. Never returns after a failure: [`Failed`] tells that.
+    /// Has `bytes` written, once there is room. Never returns after a failure: [`Sink::run`] tells that.
     ///
     /// # Cancel safety
     ///
@@ -120,7 +122,7 @@ impl Sink {
 
 impl Failed {
     /// Waits for a failure.
-    pub(crate) async fn wait(self) -> io::Error {
+    async fn wait(self) -> io::Error {
         match self.0.await {
             Ok(error) => error,
             // The sink has ended without one.
